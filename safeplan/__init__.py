@@ -1,0 +1,3 @@
+"""Safe planning under uncertainty."""
+
+__version__ = "0.1.0"

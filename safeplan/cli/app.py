@@ -1,0 +1,74 @@
+"""What all commands share: Hydra, one clear error instead of a traceback, and a last line that says where results are."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from safeplan.errors import SafeplanError
+
+Task = Callable[[Any, Path], str]  # settings, output folder -> what to say last
+
+
+def fail(command: str, message: str) -> NoReturn:
+    """Print one error and leave with status 2."""
+    print(f"safeplan {command}: error: {message}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def quote(value: str) -> str:
+    """`value` as Hydra's override grammar takes it, whatever characters it holds."""
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def value_of(argv: Sequence[str], key: str) -> str | None:
+    """What the last override of `key` in `argv` says, without quotes."""
+    found = [a.partition("=")[2] for a in argv if a.partition("=")[0] == key]
+    return found[-1].strip("'\"") if found else None
+
+
+def launch(command: str, task: Task, argv: Sequence[str]) -> None:
+    """Run `task` under Hydra with the overrides and flags `argv`."""
+    import hydra
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf
+
+    from safeplan import build
+    from safeplan.cli.complain import explain, refuse_extras
+
+    build.register()
+
+    def job(cfg: Any) -> None:
+        try:
+            OmegaConf.resolve(cfg)
+            refuse_extras(cfg)
+            last = task(OmegaConf.to_object(cfg), Path(HydraConfig.get().runtime.output_dir))
+        except SafeplanError as e:  # leaving here keeps Hydra from printing its own error as well
+            fail(command, str(e))
+        except Exception as e:
+            text = explain(e)
+            if text is None:
+                raise
+            fail(command, text)
+        print(last, flush=True)
+
+    before = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    sys.argv = [f"safeplan {command}", *argv]
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us instead of being printed
+    try:
+        hydra.main(config_path="pkg://safeplan.configs", config_name=command, version_base="1.3")(job)()
+    except Exception as e:
+        text = explain(e)
+        if text is None:
+            raise
+        fail(command, text)
+    except KeyboardInterrupt:
+        print(f"\nsafeplan {command}: interrupted. What is done is kept; the same command goes on", file=sys.stderr)
+        raise SystemExit(130) from None
+    finally:
+        sys.argv = before[0]
+        if before[1] is None:
+            os.environ.pop("HYDRA_FULL_ERROR", None)
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = before[1]

@@ -1,0 +1,68 @@
+"""Compare planners in closed loop on the same seeds. Killed at any moment, the same command goes on.
+
+  safeplan evaluate env=hovercraft episodes=400 seed=0 processes=2
+  safeplan evaluate env=driving planners=[safeplan,mpc] episodes=50
+  safeplan evaluate env=hovercraft split=tune tuned.mpc.margin=0.1
+
+Planners: safeplan; mpc (ignores uncertainty); fisor (policy alone); density_mpc (no proposals). Writes study.jsonl
+(one line per episode), summary.json and table.md under runs/NAME/seed_SEED.
+"""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+from safeplan import build
+from safeplan.schema import EvaluateConfig as Config
+
+
+def nested() -> dict[str, type]:
+    """Settings whose type the schema leaves open."""
+    return {"planner": build.settings_class("planner")}
+
+
+def arguments(argv: Sequence[str]) -> list[str]:
+    """Nothing to translate."""
+    return list(argv)
+
+
+def run(cfg: Config, out: Path) -> str:
+    """Do the missing episodes, then write the table."""
+    from safeplan.evaluation.report import markdown, summarise
+    from safeplan.evaluation.study import run_study
+
+    device = build.device(cfg.device)
+    settings = {k: v for k, v in asdict(cfg).items() if k not in LEFT_OUT}
+    for planner in cfg.planners:
+        build.planner_config(cfg.planner, cfg.tuned.get(planner))  # a misspelt setting must not wait for its episode
+    header, rows = run_study(
+        partial(build.episode, settings, device),
+        cfg.planners,
+        range(cfg.seed, cfg.seed + cfg.episodes),
+        out / "study.jsonl",
+        settings,
+        processes=cfg.processes,
+        device=device,
+    )
+    summary = summarise(header, rows)
+    table = markdown(summary)
+    write_text(out / "table.md", table + "\n")
+    for path in [out / "summary.json", *([Path(cfg.summary)] if cfg.summary else [])]:
+        write_text(path, json.dumps(summary, indent=1) + "\n")
+    print(table)
+    return f"results: {out}/ (study.jsonl, summary.json, table.md)"
+
+
+# what may change between two halves of a study: how much is done, and how
+LEFT_OUT = ("name", "seed", "episodes", "planners", "processes", "summary", "device")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write under a temporary name, then rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temp = path.with_name(f".{path.name}.tmp")
+    temp.write_text(text)
+    os.replace(temp, path)

@@ -1,0 +1,82 @@
+"""The help of a command, made from what it reads: its docstring, the option files, the settings and their comments."""
+
+import ast
+import dataclasses
+import inspect
+import textwrap
+from importlib import resources
+from typing import Any
+
+GROUPS = ("env", "planner", "policy", "data", "guidance")
+FLAGS = """\
+Hydra flags:
+  --cfg job          print the settings instead of running     -m, --multirun     sweep: seed=0,1,2 or seed='range(0,10)'
+  --config-dir DIR   your own option files, such as DIR/env/mine.yaml             --hydra-help       all of Hydra's flags"""
+
+
+def comments(cls: type) -> dict[str, str]:
+    """Field -> comment behind it or on the line above, for every field of a dataclass, bases first."""
+    out: dict[str, str] = {}
+    for base in reversed(inspect.getmro(cls)):
+        if not dataclasses.is_dataclass(base):
+            continue
+        origin = getattr(base, "origin", base)
+        try:
+            source = textwrap.dedent(inspect.getsource(origin))
+        except (OSError, TypeError):
+            continue
+        lines = source.splitlines()
+        for node in ast.parse(source).body[0].body:  # type: ignore[attr-defined]
+            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+                behind = lines[node.end_lineno - 1][node.end_col_offset :].strip()  # type: ignore[operator]
+                above = lines[node.lineno - 2].strip()
+                text = behind if behind.startswith("#") else above if above.startswith("#") else ""
+                out[node.target.id] = text.lstrip("# ")
+    return out
+
+
+def options(group: str) -> list[str]:
+    """Names of the option files of a group."""
+    folder = resources.files("safeplan.configs") / group
+    return sorted(p.name[:-5] for p in folder.iterdir() if p.name.endswith(".yaml"))
+
+
+def text(command: str, doc: str, cls: type, nested: dict[str, type]) -> str:
+    """Help of `safeplan <command>`; `nested` gives the classes of settings whose type the schema leaves open."""
+    parts = [doc.strip(), "Settings (give them as key=value):"]
+    names = [f.name for f in dataclasses.fields(cls)]
+    parts.append("\n".join(_lines(cls, nested, "")))
+    groups = [f"  {g}={'|'.join(options(g))}" for g in GROUPS if g in names]
+    if groups:
+        parts.append("\n".join(["Groups (settings that belong together, by name):", *groups]))
+    return "\n\n".join([*parts, FLAGS])
+
+
+def _lines(cls: type, nested: dict[str, type], prefix: str) -> list[str]:
+    notes, out = comments(cls), []
+    for f in dataclasses.fields(cls):
+        name, inner = f"{prefix}{f.name}", nested.get(f"{prefix}{f.name}") or _dataclass(f.type)
+        note = notes.get(f.name, "")
+        if inner is not None:
+            out += _lines(inner, nested, f"{name}.")
+            continue
+        value = f.default
+        if f.default_factory is not dataclasses.MISSING:
+            value = f.default_factory()
+        left = f"  {name}={_show(value)}"
+        out.append(f"{left:<42} {note}".rstrip())
+    return out
+
+
+def _dataclass(kind: Any) -> type | None:
+    return kind if isinstance(kind, type) and dataclasses.is_dataclass(kind) else None
+
+
+def _show(value: Any) -> str:
+    if value is dataclasses.MISSING or value == "???":
+        return "..."
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, list):
+        return "[" + ",".join(map(str, value)) + "]"
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,238 @@
+"""Runs a chain for one step: the union of all branches, one forward per network, late branches second, then the fold."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from safeplan.diffusion.cond import Cond, as_cond, concat
+from safeplan.diffusion.denoiser import DenoiserLike, Prediction
+from safeplan.diffusion.guidance import COND, Branch, Context, Guidance, Guided, Predictions
+from safeplan.errors import CapabilityError
+
+Denoisers = DenoiserLike | Mapping[str, DenoiserLike]
+
+
+@dataclass
+class Trace:
+    """One entry per evaluated step: noise, evaluations per sample `[B]`, RMS move of each method, cosines to COND."""
+
+    sigma: list[float] = field(default_factory=list)
+    nfe: list[Tensor] = field(default_factory=list)
+    rms: list[dict[str, Tensor]] = field(default_factory=list)
+    cosine: list[dict[str, Tensor]] = field(default_factory=list)
+
+    def total_nfe(self) -> Tensor:
+        """Network evaluations per sample over the run, `[B]`."""
+        return torch.stack(self.nfe).sum(0)
+
+
+def networks(denoiser: Denoisers) -> dict[str, DenoiserLike]:
+    """Named networks; a single denoiser is "main"."""
+    return dict(denoiser) if isinstance(denoiser, Mapping) else {"main": denoiser}
+
+
+def conditions(cond: Any, conds: Mapping[str, Any] | None = None) -> dict[str, Cond]:
+    """The run's conditions: "cond", "null" (all leaves off, same pin) and the extra ones, which inherit the pin."""
+    main = as_cond(cond)
+    out = {"cond": main, "null": main.drop()}
+    for k, v in (conds or {}).items():
+        c = as_cond(v)
+        out[k] = c if c.pin is not None or main.pin is None else c._replace(pin=main.pin)
+    return out
+
+
+def offered(nets: Mapping[str, Any], conds: Mapping[str, Cond], x: Tensor, decode: Any) -> frozenset[str]:
+    """What the networks and the run can do for guidance."""
+    caps = set(getattr(nets["main"], "capabilities", {"gradient", "null"}))
+    if not conds["cond"].leaves:
+        caps.discard("null")
+    caps |= {f"net:{k}" for k in nets if k != "main"} | {f"cond:{k}" for k in conds if k not in ("cond", "null")}
+    caps |= ({"decode"} if decode is not None else set()) | ({"axis"} if x.ndim > 2 else set())
+    return frozenset(caps)
+
+
+def denoise(
+    denoiser: Denoisers,
+    ctx: Context,
+    chain: Sequence[Guidance] = (),
+    states: Sequence[Any] | None = None,
+    *,
+    max_rows: int | None = None,
+    trace: Trace | None = None,
+) -> tuple[Guided, tuple[Any, ...]]:
+    """Guided prediction at `ctx.x` and the next states.
+
+    Args:
+        denoiser: one denoiser, or name -> denoiser.
+        states: as returned by the last call; None starts a run.
+        max_rows: row cap of one forward; None: no cap.
+        trace: filled in place when given.
+    """
+    nets = networks(denoiser)
+    pin = ctx.conds["cond"].pin
+    if pin is not None:
+        ctx = ctx._replace(x=pin.write(ctx.x))
+    if states is None:
+        states = tuple(m.init(ctx) for m in chain)
+    asked = [b for m, st in zip(chain, states, strict=True) for b in m.needs(ctx, st)]
+    early, late = _union([COND, *(b for b in asked if not b.late)]), _union([b for b in asked if b.late])
+    grad = any(m.grad for m in chain)
+    preds = _evaluate(nets, early, ctx, None, grad, max_rows)
+    if late:
+        more = _evaluate(nets, late, ctx, preds, grad, max_rows)
+        preds = Predictions({**preds.items_, **more.items_}, {**preds.pulls, **more.pulls})
+    x0 = preds.x0(COND)
+    guided, out, moves = Guided(x0, x0), [], {}
+    for i, (m, st) in enumerate(zip(chain, states, strict=True)):
+        before = guided
+        guided, st = m(guided, preds, ctx, st)
+        out.append(st)
+        if trace is not None:
+            moves[f"{i}:{type(m).__name__}"] = _rms(guided.x0 - before.x0)
+    if pin is not None:
+        same = guided.x0 is guided.anchor
+        aim = pin.write(guided.x0)
+        guided = Guided(aim, aim if same else pin.write(guided.anchor))
+    if trace is not None:
+        _record(trace, ctx, preds, [*early, *late], moves)
+    return guided, tuple(out)
+
+
+def _union(branches: Sequence[Branch]) -> list[Branch]:
+    merged: dict[Branch, Branch] = {}
+    for b in branches:
+        if b in merged:
+            old = merged[b].rows
+            rows = None if old is None or b.rows is None else old | b.rows
+            b = Branch(b.cond, b.net, b.perturb, rows)
+        merged[b] = b
+    return list(merged.values())
+
+
+def _evaluate(
+    nets: Mapping[str, DenoiserLike],
+    todo: Sequence[Branch],
+    ctx: Context,
+    known: Predictions | None,
+    grad: bool,
+    max_rows: int | None,
+) -> Predictions:
+    items: dict[Branch, Prediction] = {}
+    pulls: dict[Branch, Any] = {}
+    main = known.x0(COND) if known is not None else None
+    for net in dict.fromkeys(b.net for b in todo):
+        if net not in nets:
+            raise CapabilityError(f"a branch asks for network {net!r}; this run has {sorted(nets)}")
+        mine = [b for b in todo if b.net == net]
+        index = [None if b.rows is None else b.rows.nonzero()[:, 0] for b in mine]
+        conds = [_cond(b, ctx, known) for b in mine]
+        conds = [c if i is None else c.take(i) for c, i in zip(conds, index, strict=True)]
+
+        def forward(x: Tensor, net=net, mine=mine, index=index, conds=conds):
+            rows = [x if i is None else x[i] for i in index]
+            return _stacked(nets[net], rows, ctx, conds, [b.perturb for b in mine], max_rows)
+
+        if grad:
+            x0s, pull, aux = _vjp(forward, ctx.x)
+        else:
+            (x0s, aux), pull = forward(ctx.x), None
+        for k, (b, i, x0) in enumerate(zip(mine, index, x0s, strict=True)):
+            if pull is not None:
+                pulls[b] = _puller(pull, x0s, k, i)
+            if i is not None:
+                fill = main if main is not None else items[COND].x0
+                x0 = fill.index_copy(0, i, x0)
+            items[b] = Prediction(x0, aux[k])
+    return Predictions(items, pulls)
+
+
+def _cond(b: Branch, ctx: Context, known: Predictions | None) -> Cond:
+    if not isinstance(b.cond, str):
+        assert known is not None
+        return as_cond(b.cond(known, ctx))
+    if b.cond not in ctx.conds:
+        raise CapabilityError(f"a branch asks for condition {b.cond!r}; this run has {sorted(ctx.conds)}")
+    return ctx.conds[b.cond]
+
+
+def _stacked(net, rows, ctx, conds, perturbs, max_rows):
+    """One forward over all rows, cut into pieces of at most `max_rows`."""
+    sizes = [len(r) for r in rows]
+    x = rows[0] if len(rows) == 1 else torch.cat(rows)
+    cond = concat(conds)
+    masks = {}
+    for p in dict.fromkeys(p for p in perturbs if p):
+        masks[p] = torch.cat([torch.full((n,), q == p, device=x.device) for n, q in zip(sizes, perturbs, strict=True)])
+    if max_rows is None or len(x) <= max_rows:
+        y = net(x, ctx.a, ctx.s, cond, masks or None)
+        x0, aux = y.x0, y.aux
+    else:
+        parts = []
+        for i in range(0, len(x), max_rows):
+            take = torch.arange(i, min(i + max_rows, len(x)), device=x.device)
+            piece = {p: m[take] for p, m in masks.items()} or None
+            parts.append(net(x[take], ctx.a, ctx.s, cond.take(take), piece))
+        x0 = torch.cat([p.x0 for p in parts])
+        aux = _tree(lambda *v: torch.cat(v), *[p.aux for p in parts])
+    split = [_tree(lambda v, k=k: v.split(sizes)[k], aux) for k in range(len(sizes))]
+    return tuple(x0.split(sizes)), split
+
+
+def _tree(fn, first, *rest):
+    """`fn` on every leaf of what a network reported: None, a tensor `[rows, ...]`, or dicts and tuples of such."""
+    if first is None:
+        return None
+    if isinstance(first, Mapping):
+        return {k: _tree(fn, v, *[r[k] for r in rest]) for k, v in first.items()}
+    if isinstance(first, (tuple, list)):
+        return tuple(_tree(fn, *vs) for vs in zip(first, *rest, strict=True))
+    return fn(first, *rest)
+
+
+def _vjp(forward, x: Tensor):
+    """`torch.func.vjp` whose auxiliary output may hold None, which functorch refuses."""
+    spec: list[Any] = []
+
+    def tensors_only(x: Tensor):
+        x0s, aux = forward(x)
+        leaves: list[Tensor] = []
+
+        def keep(v: Tensor) -> int:
+            leaves.append(v)
+            return len(leaves) - 1
+
+        spec.append([_tree(keep, v) for v in aux])
+        return x0s, tuple(leaves)
+
+    x0s, pull, leaves = torch.func.vjp(tensors_only, x, has_aux=True)
+    return x0s, pull, [_tree(lambda i: leaves[i], v) for v in spec[-1]]
+
+
+def _puller(pull, x0s, k, index):
+    def vjp(v: Tensor) -> Tensor:
+        v = v if index is None else v[index]
+        return pull(tuple(v if j == k else torch.zeros_like(y) for j, y in enumerate(x0s)))[0]
+
+    return vjp
+
+
+def _rms(d: Tensor) -> Tensor:
+    return d.detach().flatten(1).square().mean(1).sqrt().cpu()
+
+
+def _record(trace: Trace, ctx: Context, preds: Predictions, branches: Sequence[Branch], moves: dict) -> None:
+    nfe = torch.zeros(len(ctx.x), dtype=torch.long)
+    c = preds.x0(COND).detach().flatten(1)
+    cosine = {}
+    for b in branches:
+        nfe += 1 if b.rows is None else b.rows.cpu().long()
+        if b is not branches[0]:
+            name = f"{b.cond if isinstance(b.cond, str) else 'late'}/{b.net}" + (f"/{b.perturb[0]}" if b.perturb else "")
+            cosine[name] = torch.cosine_similarity(c, preds.x0(b).detach().flatten(1)).cpu()
+    trace.sigma.append(ctx.sigma)
+    trace.nfe.append(nfe)
+    trace.rms.append(moves)
+    trace.cosine.append(cosine)

@@ -1,0 +1,129 @@
+"""What a system is: its equations, written once, and the facts that the planner, the density and the simulator share."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from safeplan.errors import ConfigError
+
+Dynamics = Callable[[Any, Any, Any, Any, Any], tuple]
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A state, a control or an uncertain parameter: name, unit, bounds, nominal value; `angle` is wrapped."""
+
+    name: str
+    unit: str = ""
+    low: float = -float("inf")
+    high: float = float("inf")
+    nominal: float = 0.0
+    angle: bool = False
+
+
+@dataclass(frozen=True)
+class System:
+    """A controlled system `xdot = f(t, x, u, theta, xp)`: tuples of components in, a tuple out, no indexing inside.
+
+    Args:
+        states, controls, params: quantities in the order of the components.
+        f: continuous dynamics; `xp` is a namespace of `safeplan.dynamics.backends`.
+        footprint: discs `(dx, dy, r)` in the body frame (m) that cover the vehicle.
+        position: indices of the planar position in the state.
+        yaw: index of the heading, or None when the footprint is one centred disc.
+        at_rest: `(x, xp) -> tuple` of components that vanish when the vehicle stands still.
+        dt: duration of one control step (s), the control held constant.
+        substeps: RK4 steps in one control step.
+        accel_bound: bound on the acceleration of any footprint point (m/s^2), for checks between times.
+        state_cost, control_cost: LQR weights (diagonals) of the tracking controller.
+        regulate: weights `[n]` that pull states to their nominal values in a plan (a heading, a cruise speed).
+        divergence: `(t, x, u, theta, xp) -> scalar`, div of f in x (1/s); None: computed by VJPs.
+    """
+
+    name: str
+    states: tuple[Quantity, ...]
+    controls: tuple[Quantity, ...]
+    params: tuple[Quantity, ...]
+    f: Dynamics
+    footprint: tuple[tuple[float, float, float], ...]
+    at_rest: Callable[[Any, Any], tuple]
+    state_cost: tuple[float, ...]
+    control_cost: tuple[float, ...]
+    regulate: tuple[float, ...] = ()
+    position: tuple[int, int] = (0, 1)
+    yaw: int | None = None
+    dt: float = 0.1
+    substeps: int = 2
+    accel_bound: float = 0.0
+    divergence: Dynamics | None = None
+
+    def __post_init__(self) -> None:
+        for what, cost, qs in (
+            ("state_cost", self.state_cost, self.states),
+            ("control_cost", self.control_cost, self.controls),
+        ):
+            if len(cost) != len(qs):
+                raise ConfigError(f"system {self.name!r}: {what} has {len(cost)} entries, expected {len(qs)}")
+        if len(self.footprint) > 1 and self.yaw is None:
+            raise ConfigError(f"system {self.name!r}: a footprint of several discs needs `yaw`, the index of the heading")
+
+    @property
+    def n(self) -> int:
+        return len(self.states)
+
+    @property
+    def m(self) -> int:
+        return len(self.controls)
+
+    @property
+    def p(self) -> int:
+        return len(self.params)
+
+    @property
+    def control_low(self) -> np.ndarray:
+        return np.array([q.low for q in self.controls])
+
+    @property
+    def control_high(self) -> np.ndarray:
+        return np.array([q.high for q in self.controls])
+
+    @property
+    def theta(self) -> np.ndarray:
+        """Nominal parameters `[p]`."""
+        return np.array([q.nominal for q in self.params])
+
+    @property
+    def angles(self) -> np.ndarray:
+        """`[n]` true where the state is an angle."""
+        return np.array([q.angle for q in self.states], dtype=bool)
+
+    def difference(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """`a - b` for states `[..., n]`, angles wrapped to (-pi, pi]."""
+        d = np.asarray(a, float) - np.asarray(b, float)
+        ang = self.angles
+        if ang.any():
+            d[..., ang] = np.arctan2(np.sin(d[..., ang]), np.cos(d[..., ang]))
+        return d
+
+
+def rk4(system: System, t: Any, x: Any, u: Sequence[Any], theta: Sequence[Any], h: float, xp: Any) -> Any:
+    """One classical Runge-Kutta step of `h` seconds for packed states `x [n, ...]`; works on every backend."""
+
+    def f(time, state):
+        return xp.pack(system.f(time, xp.unpack(state), u, theta, xp))
+
+    k1 = f(t, x)
+    k2 = f(t + h / 2, x + h / 2 * k1)
+    k3 = f(t + h / 2, x + h / 2 * k2)
+    k4 = f(t + h, x + h * k3)
+    return x + h / 6 * (k1 + 2 * (k2 + k3) + k4)
+
+
+def step(system: System, t: Any, x: Any, u: Sequence[Any], theta: Sequence[Any], xp: Any) -> Any:
+    """One control step of `system.dt` seconds for packed `x`: `substeps` RK4 steps with the control held."""
+    h = system.dt / system.substeps
+    for i in range(system.substeps):
+        x = rk4(system, t + i * h, x, u, theta, h, xp)
+    return x

@@ -1,0 +1,105 @@
+"""Intervals and paired tests for closed-loop studies, all on SciPy; every published number goes through here."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from safeplan.errors import ConfigError, DataError
+from safeplan.types import Array
+
+CONFIDENCE = 0.95
+
+
+class Interval(NamedTuple):
+    """An estimate and its two-sided interval."""
+
+    estimate: float
+    low: float
+    high: float
+
+
+class Paired(NamedTuple):
+    """Two methods on the same seeds: `difference` of success rates (a - b), discordant counts, exact McNemar p."""
+
+    difference: Interval
+    only_a: int
+    only_b: int
+    p: float
+
+
+def _proportion(k: int, n: int, confidence: float, method: str) -> Interval:
+    if n < 1 or not 0 <= k <= n:
+        raise DataError(f"proportion of {k} in {n}: give 0 <= k <= n and n >= 1")
+    if not 0 < confidence < 1:
+        raise ConfigError(f"confidence = {confidence}: give a number strictly between 0 and 1")
+    ci = stats.binomtest(k, n).proportion_ci(confidence, method=method)
+    return Interval(k / n, float(ci.low), float(ci.high))
+
+
+def clopper_pearson(k: int, n: int, confidence: float = CONFIDENCE) -> Interval:
+    """Exact interval of a binomial proportion, k successes in n [ClopperPearson1934]; never covers too little."""
+    return _proportion(k, n, confidence, "exact")
+
+
+def wilson(k: int, n: int, confidence: float = CONFIDENCE) -> Interval:
+    """Score interval of a binomial proportion [Wilson1927]; covers right on average, for plots."""
+    return _proportion(k, n, confidence, "wilson")
+
+
+def mcnemar(only_a: int, only_b: int) -> float:
+    """Exact two-sided McNemar p-value from the discordant pairs [McNemar1947]: sign test on `only_a + only_b`."""
+    n = only_a + only_b
+    return 1.0 if n == 0 else float(stats.binomtest(only_a, n, 0.5).pvalue)
+
+
+def paired(a: Sequence[bool] | Array, b: Sequence[bool] | Array, confidence: float = CONFIDENCE) -> Paired:
+    """Compare successes `a [n]` and `b [n]` of the same episodes: difference with the adjusted Wald interval of
+    [BonettPrice2012] (which does not collapse when no pair differs), and the exact McNemar p-value."""
+    a, b = np.asarray(a, bool), np.asarray(b, bool)
+    if a.shape != b.shape or a.ndim != 1 or not len(a):
+        raise DataError(f"paired: a is {a.shape} and b is {b.shape}; give two vectors of the same episodes")
+    n, only_a, only_b = len(a), int((a & ~b).sum()), int((b & ~a).sum())
+    pa, pb = (only_a + 1) / (n + 2), (only_b + 1) / (n + 2)
+    half = stats.norm.ppf(0.5 + confidence / 2) * np.sqrt((pa + pb - (pa - pb) ** 2) / (n + 2))
+    low, high = max(-1.0, pa - pb - half), min(1.0, pa - pb + half)
+    return Paired(Interval((only_a - only_b) / n, float(low), float(high)), only_a, only_b, mcnemar(only_a, only_b))
+
+
+def percentile(values: Array, q: float, confidence: float = CONFIDENCE, reps: int = 1000, seed: int = 0) -> Interval:
+    """Percentile `q` in [0, 100] of `values [n]` with its percentile-bootstrap interval."""
+    v = np.asarray(values, float)
+    if v.ndim != 1 or not len(v) or not np.isfinite(v).all():
+        raise DataError(f"percentile: values of shape {v.shape} must be a vector, not empty, without NaN")
+    rng = np.random.default_rng(seed)
+    n = len(v)
+    draws = np.array([np.percentile(v[rng.integers(0, n, n)], q) for _ in range(reps)])
+    return _bounds(float(np.percentile(v, q)), draws, confidence)
+
+
+def iqm(scores: Array) -> float:
+    """Interquartile mean: the mean of the middle half of all scores [Agarwal2021]."""
+    return float(stats.trim_mean(np.asarray(scores, float), 0.25, axis=None))
+
+
+def stratified_bootstrap(
+    scores: Array,
+    statistic: Callable[[Array], float] = iqm,
+    confidence: float = CONFIDENCE,
+    reps: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """Percentile-bootstrap interval of `statistic` of `scores [runs, tasks]`: runs are redrawn within each task
+    [Agarwal2021]."""
+    x = np.asarray(scores, float)
+    if x.ndim != 2 or not x.size or not np.isfinite(x).all():
+        raise DataError(f"stratified_bootstrap: scores of shape {x.shape} must be [runs, tasks] without NaN")
+    rng, columns = np.random.default_rng(seed), np.arange(x.shape[1])
+    draws = np.array([statistic(x[rng.integers(0, len(x), x.shape), columns]) for _ in range(reps)])
+    return _bounds(float(statistic(x)), draws, confidence)
+
+
+def _bounds(estimate: float, draws: Array, confidence: float) -> Interval:
+    low, high = np.quantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(estimate, float(low), float(high))

@@ -1,0 +1,147 @@
+"""A study, job by job: one JSON line per (planner, seed), so that it can be killed at any time and continued.
+
+The first line holds the settings and what the study was made with; the same command again does what is missing.
+"""
+
+import json
+import os
+import platform
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from importlib import metadata
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from safeplan.errors import ConfigError, DataError
+
+FORMAT = 1
+Row = dict[str, Any]
+Job = tuple[str, int]  # planner, seed
+Work = Callable[[str, int], Row]  # picklable when processes > 1; what it returns must be JSON
+
+
+def provenance(device: str = "cpu") -> dict[str, str]:
+    """What a result was made with: versions, machine, device."""
+    versions = {"python": platform.python_version()}
+    for package in ("safeplan", "numpy", "scipy", "torch", "casadi", "gymnasium"):
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    return versions | {"machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores", "device": device}
+
+
+def read_study(path: Path) -> tuple[dict[str, Any], list[Row]]:
+    """Header and complete rows of a study file; half a line at its end (a kill while writing) is left out.
+
+    Raises:
+        DataError: no such file, not a study, or a line in the middle that is no JSON.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"study {path}: no such file. `safeplan evaluate` writes it")
+    lines = path.read_bytes().split(b"\n")[:-1]
+    try:
+        parsed = [json.loads(line) for line in lines]
+    except ValueError as e:
+        raise DataError(f"study {path}: a line is no JSON ({e}). Delete that line to run its job again") from e
+    if not parsed or not isinstance(parsed[0], dict) or parsed[0].get("study") != FORMAT:
+        raise DataError(f"study {path}: the first line is no study header of format {FORMAT}. Move the file away")
+    return parsed[0], parsed[1:]
+
+
+def run_study(
+    work: Work,
+    planners: Sequence[str],
+    seeds: Sequence[int],
+    path: Path,
+    settings: dict[str, Any],
+    *,
+    processes: int = 1,
+    device: str = "cpu",
+) -> tuple[dict[str, Any], list[Row]]:
+    """Do every job that `path` does not hold yet; header and all rows, ordered by planner, then seed.
+
+    Args:
+        work: `(planner, seed) -> row`, the same whatever ran before it.
+        settings: JSON that decides the rows; a study file with other settings is refused.
+        processes: worker processes (spawned); 1 works in this one.
+
+    Raises:
+        ConfigError: `path` belongs to a study with other settings, or another process is writing it.
+    """
+    path, settings = Path(path), json.loads(json.dumps(settings))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as file:
+        _lock(file, path)
+        header, rows = _resume(file, path, settings, device)
+        done = {(r["planner"], r["seed"]) for r in rows}
+        jobs = [(p, s) for s in seeds for p in planners if (p, s) not in done]  # by seed: a killed study stays paired
+        total = len(planners) * len(seeds)
+        with tqdm(total=total, initial=total - len(jobs), unit="episode", disable=None) as bar:
+            for (planner, seed), result in _results(work, jobs, processes):
+                row = {"planner": planner, "seed": seed, **result}
+                file.write(json.dumps(row).encode() + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+                rows.append(row)
+                bar.update()
+    wanted = {(p, s): (i, s) for i, p in enumerate(planners) for s in seeds}
+    rows = [r for r in rows if (r["planner"], r["seed"]) in wanted]
+    return header, sorted(rows, key=lambda r: wanted[r["planner"], r["seed"]])
+
+
+def _resume(file: Any, path: Path, settings: dict[str, Any], device: str) -> tuple[dict[str, Any], list[Row]]:
+    raw = path.read_bytes()
+    file.truncate(raw.rfind(b"\n") + 1)
+    if b"\n" not in raw:
+        header = {"study": FORMAT, "settings": settings, "made_with": provenance(device)}
+        file.write(json.dumps(header).encode() + b"\n")
+        file.flush()
+        return header, []
+    header, rows = read_study(path)
+    if header["settings"] != settings:
+        old = header["settings"]
+        changed = sorted(k for k in {*old, *settings} if old.get(k) != settings.get(k))
+        raise ConfigError(
+            f"study {path} was begun with other settings: {', '.join(changed)}. "
+            "Give the same ones, another name=..., or move the file away"
+        )
+    return header, rows
+
+
+def _results(work: Work, jobs: Sequence[Job], processes: int) -> Iterator[tuple[Job, Row]]:
+    if processes <= 1 or len(jobs) <= 1:
+        yield from ((job, work(*job)) for job in jobs)
+        return
+    # spawn: CasADi, torch and CUDA do not survive a fork
+    pool = ProcessPoolExecutor(min(processes, len(jobs)), mp_context=get_context("spawn"))
+    try:
+        futures = {pool.submit(work, *job): job for job in jobs}
+        yield from ((futures[f], f.result()) for f in as_completed(futures))
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _lock(file: Any, path: Path) -> None:
+    try:
+        import fcntl
+    except ImportError:  # Windows: no lock, the rest holds
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise ConfigError(
+            f"study {path}: another process is writing it. Wait for it, or give another name=..."
+        ) from None
+
+
+def by_planner(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """Rows of each planner, in order of appearance."""
+    out: dict[str, list[Row]] = {}
+    for row in rows:
+        out.setdefault(row["planner"], []).append(row)
+    return out

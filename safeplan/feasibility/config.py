@@ -1,0 +1,81 @@
+"""Settings of FISOR. Defaults are those of the official code [fisor2024], one set for all its tasks."""
+
+from dataclasses import dataclass
+
+from safeplan.errors import ConfigError
+
+PICKS = ("minqc", "maxq", "maxq_feasible")
+VIOLATIONS = ("relabel", "column")
+
+
+@dataclass(frozen=True)
+class FisorConfig:
+    """Zheng et al., "Safe offline RL with feasibility-guided diffusion model", ICLR 2024. Options beyond it say so."""
+
+    gamma: float = 0.99  # discount of both critics
+    tau_reward: float = 0.9  # expectile of V, eq. 4 of IQL
+    tau_feasible: float = 0.9  # reversed expectile of V_h
+    target_rate: float = 0.005  # Polyak step of the target critics
+    ema_rate: float = 0.001  # Polyak step of the acting actor
+    lr: float = 3e-4  # Adam, all networks
+    actor_decay_steps: int = 3_000_000  # cosine to 0 over so many actor steps; 0 keeps lr constant
+
+    batch: int = 2048  # rows drawn per update
+    actor_steps: int = 2  # Adam steps of the actor per update, each on its share of the batch
+    critic_rows: int = 256  # first rows of the batch that the critics see (a quirk of the official code)
+
+    hidden: int = 256  # width of the two hidden layers of every critic
+    actor_width: int = 256  # width of the actor's residual stream; its blocks are four times as wide
+    actor_blocks: int = 3
+    dropout: float = 0.1
+    steps: int = 5  # diffusion steps T
+
+    violation: str = "relabel"  # h from costs (+violating / -satisfying), or `column`: the log's own h
+    violating: float = 25.0  # h of a transition with cost > 0
+    satisfying: float = -1.0  # h of a transition without cost
+    timeouts_bootstrap: bool = False  # official: a time-out ends the return; true: only terminals do (ours)
+    scale_rewards: bool = True  # rewards * longest episode / spread of episode returns
+    normalize: bool = False  # observations to zero mean and unit variance (ours)
+
+    cost_temperature: float = 5.0
+    reward_temperature: float = 3.0
+    cost_clip_low: float = 0.0  # the official `metadrive_imitation` branch uses 1
+    cost_clip: float = 150.0
+    reward_clip: float = 100.0
+
+    candidates: int = 16  # actions drawn per state
+    pick: str = "minqc"  # minqc | maxq | maxq_feasible (argmax Q among Q_h <= 0, else argmin Q_h; ours)
+    compile: bool = False  # torch.compile the networks
+
+    def __post_init__(self) -> None:
+        if self.pick not in PICKS:
+            raise ConfigError(f"fisor.pick is {self.pick!r}, expected one of {', '.join(PICKS)}")
+        if self.violation not in VIOLATIONS:
+            raise ConfigError(f"fisor.violation is {self.violation!r}, expected one of {', '.join(VIOLATIONS)}")
+        for name in ("gamma", "tau_reward", "tau_feasible"):
+            if not 0.0 < getattr(self, name) < 1.0:
+                raise ConfigError(f"fisor.{name} is {getattr(self, name)}, expected a number between 0 and 1")
+        for name in ("batch", "actor_steps", "critic_rows", "candidates", "steps", "hidden"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"fisor.{name} is {getattr(self, name)}, expected at least 1")
+        if self.batch % self.actor_steps or self.critic_rows > self.batch:
+            raise ConfigError(
+                f"fisor.batch is {self.batch}: actor_steps ({self.actor_steps}) must divide it and "
+                f"critic_rows ({self.critic_rows}) must not exceed it"
+            )
+        if not self.satisfying < 0.0 < self.violating:
+            raise ConfigError(
+                f"fisor.satisfying is {self.satisfying} and violating {self.violating}, expected one below and one above 0"
+            )
+
+
+# FISOR's own overrides for its point robot, and what fits 20 minutes on two cores (networks and batch)
+POINT_ROBOT = FisorConfig(
+    cost_temperature=2.0,
+    reward_temperature=5.0,
+    candidates=8,
+    violation="column",
+    batch=256,
+    actor_steps=1,
+    actor_width=128,
+)

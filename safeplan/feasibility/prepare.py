@@ -1,0 +1,51 @@
+"""From a log to the columns that FISOR learns from."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from safeplan.data import Log
+from safeplan.errors import DataError
+from safeplan.feasibility.config import FisorConfig
+from safeplan.feasibility.losses import relabel
+
+EDGE = 1e-5  # actions are kept this far inside [-1, 1]
+
+
+def reward_scale(log: Log) -> float:
+    """Longest episode / (best - worst episode return), so that per-step rewards are O(1); 1 when returns do not differ."""
+    episodes = log.episodes
+    returns = np.add.reduceat(log.rewards.astype(np.float64), episodes[:, 0])
+    spread = float(returns.max() - returns.min())
+    return float(np.diff(episodes, axis=1).max()) / spread if spread > 0 else 1.0
+
+
+def columns(log: Log, config: FisorConfig) -> dict[str, Tensor]:
+    """`observations`, `next_observations` `[N, S]`, `actions [N, A]`, `rewards`, `h`, `masks` `[N]`, all float32.
+
+    Raises:
+        DataError: actions outside [-1, 1]; `violation="column"` and the log has no column `h`.
+    """
+    if np.abs(log.actions).max() > 1.0 + 1e-3:
+        raise DataError(
+            f"log: actions reach {np.abs(log.actions).max():.3g}, expected [-1, 1]. Rescale them to the action bounds"
+        )
+    if config.violation == "column":
+        if "h" not in log.extra:
+            raise DataError(
+                "log: no column 'h', which policy.violation=column reads (h > 0 where the constraint is violated). "
+                "Add it, or use policy.violation=relabel, which needs only the costs"
+            )
+        h = torch.from_numpy(log.extra["h"])
+    else:
+        h = relabel(torch.from_numpy(log.costs), config.violating, config.satisfying)
+    done = log.terminals if config.timeouts_bootstrap else log.ends
+    scale = reward_scale(log) if config.scale_rewards else 1.0
+    return {
+        "observations": torch.from_numpy(log.observations),
+        "next_observations": torch.from_numpy(log.next_observations),
+        "actions": torch.from_numpy(log.actions).clamp(-1.0 + EDGE, 1.0 - EDGE),
+        "rewards": torch.from_numpy(log.rewards) * scale,
+        "h": h,
+        "masks": torch.from_numpy(1.0 - done.astype(np.float32)),
+    }

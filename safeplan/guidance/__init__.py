@@ -1,0 +1,6 @@
+"""Guidance methods. Each is an immutable object for the `chain` of a sampler."""
+
+from safeplan.guidance.cfg import CFG
+from safeplan.guidance.energy import Energy
+
+__all__ = ["CFG", "Energy"]

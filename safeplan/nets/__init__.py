@@ -1,0 +1,9 @@
+"""Networks. Noise networks share one call: `net(x, t, leaves, null)`."""
+
+from safeplan.nets.ema import ema_update
+from safeplan.nets.ensemble import EnsembleMLP
+from safeplan.nets.fisor_mlp import FisorMLP
+from safeplan.nets.mlp import MLP
+from safeplan.nets.temporal_unet import TemporalUNet
+
+__all__ = ["MLP", "EnsembleMLP", "FisorMLP", "TemporalUNet", "ema_update"]

@@ -1,0 +1,62 @@
+"""FISOR's residual noise network."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from safeplan.nets.mlp import xavier
+
+
+class Block(nn.Module):
+    """dropout -> LayerNorm -> Dense 4w -> mish -> Dense w, and the residual."""
+
+    def __init__(self, width: int, dropout: float) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        for layer in (self.up, self.down):  # flax's default: normal cut at two sd, variance 1 / inputs
+            sd = 1 / math.sqrt(layer.in_features) / 0.87962566103423978
+            nn.init.trunc_normal_(layer.weight, std=sd, a=-2 * sd, b=2 * sd)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.norm(self.dropout(x))
+        return x + self.down(nn.functional.mish(self.up(h)))
+
+
+class FisorMLP(nn.Module):
+    """Noise network for actions [fisor]: `(x [B, A], t [B], {"obs": [B, S]}) -> eps [B, A]`.
+
+    t is the integer step 0 .. T-1, not normalised; its features are [cos, sin](2 pi w t) with learned w ~ N(0, 0.2^2).
+    """
+
+    nullable = False  # trained with its observation always present
+
+    def __init__(
+        self,
+        actions: int,
+        observations: int,
+        width: int = 256,
+        blocks: int = 3,
+        time_features: int = 64,
+        time_width: int = 128,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.w = nn.Parameter(0.2 * torch.randn(time_features // 2))
+        self.time = nn.Sequential(
+            xavier(nn.Linear(time_features, time_width)), nn.Mish(), xavier(nn.Linear(time_width, time_width))
+        )
+        self.inp = xavier(nn.Linear(actions + observations + time_width, width))
+        self.blocks = nn.ModuleList(Block(width, dropout) for _ in range(blocks))
+        self.out = xavier(nn.Linear(width, actions))
+
+    def forward(self, x: Tensor, t: Tensor, leaves: dict[str, Tensor], null: object = None) -> Tensor:
+        phase = 2 * math.pi * t[:, None] * self.w
+        temb = self.time(torch.cat([torch.cos(phase), torch.sin(phase)], -1))
+        h = self.inp(torch.cat([x, leaves["obs"], temb], -1))
+        for block in self.blocks:
+            h = block(h)
+        return self.out(nn.functional.mish(h))

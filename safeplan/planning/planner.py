@@ -1,0 +1,294 @@
+"""Propose, judge, optimise, certify, replan; and brake to a safe stop when nothing holds. Never raises for a scene."""
+
+import time
+from dataclasses import replace
+
+import numpy as np
+
+from safeplan.dynamics.system import System
+from safeplan.planning.checks import input_fault, scene_fault
+from safeplan.planning.config import PlannerConfig
+from safeplan.planning.halfplanes import nearest, supporting
+from safeplan.planning.judge import Judge, nominal_clearance
+from safeplan.planning.nlp import Nlp, Solution, Weights
+from safeplan.planning.propose import FanProposer, Proposals, Proposer
+from safeplan.planning.references import advance, assemble, coast
+from safeplan.reach import certify
+from safeplan.types import Array, Belief, Certificate, Plan, Reference, Risk, Scene, Status
+
+
+class Planner:
+    """Risk-bounded planner of one system.
+
+    Args:
+        system: the vehicle.
+        cfg: settings.
+        proposer: source of proposals; None plans from the previous plan and a straight line only.
+    """
+
+    def __init__(self, system: System, cfg: PlannerConfig | None = None, proposer: Proposer | None = None):
+        self.system, self.cfg, self.proposer = system, cfg or PlannerConfig(), proposer
+        self.nlp = Nlp(system, self.cfg)
+        self.judge = Judge(system, self.cfg)
+        speeds = [abs(q.high) for q in system.states if q.unit == "m/s" and np.isfinite(q.high)]
+        self.straight = FanProposer(system, self.cfg.horizon, 0.6 * max(speeds, default=1.0))
+
+    def plan(
+        self,
+        belief: Belief,
+        scene: Scene,
+        *,
+        previous: Plan | None = None,
+        deadline_s: float | None = None,
+        generator: np.random.Generator | None = None,
+    ) -> Plan:
+        """Plan from `belief` in `scene`, both as of now.
+
+        The first `latency` steps of the answer are those of `previous` (already advanced to now), because they are
+        flown while this is computed. The status says what the answer is; a plan that is not CERTIFIED is a safe stop.
+        """
+        limit = deadline_s or self.cfg.deadline_s or self.cfg.latency * self.system.dt or np.inf
+        clock = _Clock(limit, self.cfg.clock)
+        rng = generator or np.random.default_rng(0)
+        fault = input_fault(self.system, belief, scene)
+        if fault:
+            return self._hold(belief, scene, previous, fault)
+        x, theta = belief.mean()
+        committed = previous.reference if previous is not None else coast(self.nlp, x, theta, self.cfg)
+        start = self.judge.nominal_state(belief, committed, self.cfg.latency)
+        setting = _Setting(belief, scene, theta, committed, start)
+        status, message = scene_fault(self.system, x, scene, first=previous is None)
+        if status is not None:
+            return self._stop(setting, previous, status, message, clock, rng)
+        try:
+            return self._search(setting, previous, clock, rng)
+        except _Late:
+            message = f"planning took longer than {clock.limit:.3g} s"
+            return self._stop(setting, previous, Status.LATE, message, clock, rng)
+        except Exception as error:  # the control loop must go on; the message says what broke
+            message = f"planning failed: {type(error).__name__}: {error}"
+            return self._stop(setting, previous, Status.INFEASIBLE, message, clock, rng)
+
+    # ------------------------------------------------------------ search
+    def _search(self, s: "_Setting", previous: Plan | None, clock: "_Clock", rng: np.random.Generator) -> Plan:
+        cfg = self.cfg
+        ahead = s.scene.at(cfg.latency * self.system.dt)
+        warm = self._warm(s, previous)
+        if self.proposer is None:
+            made = self.straight(s.start, ahead, 1, 0)
+        else:
+            made = self.proposer(s.start, ahead, cfg.proposals, int(rng.integers(2**62)))
+            if not made.supported:
+                message = "the state is unlike the logs that the proposals were learned from"
+                return self._stop(s, previous, Status.OUT_OF_SUPPORT, message, clock, rng)
+        clock.lap("propose")
+        candidates, scores, risks = self._rank(s, warm, made, rng)
+        order = np.argsort(scores, kind="stable")
+        clock.lap("rank")
+        best: tuple[float, str] = (np.inf, "no candidate was tried")
+        spent = clock.left()
+        for attempt in range(1, cfg.attempts + 1):
+            if attempt > 1 and clock.left() < (spent - clock.left()) / (attempt - 1):
+                break  # another attempt would come late
+            pick = int(order[min(attempt - 1, len(order) - 1)])
+            candidate = (candidates.states[pick], candidates.controls[pick])
+            found, risk, reference = self._optimise(s, candidate, attempt, clock)
+            if not found.converged:
+                best = min(best, (1.0, f"the optimiser ({found.solver}) did not converge"))
+                continue
+            certificate = None
+            if cfg.uncertainty:
+                if risk.estimate > cfg.gamma:
+                    best = min(best, (risk.estimate, f"estimated risk {risk.estimate:.3g} exceeds {cfg.gamma:.3g}"))
+                    continue
+                certificate = self._certify(s, reference, attempt, rng)
+                clock.lap("certify")
+                if not certificate.holds:
+                    text = f"certified bound {certificate.upper:.3g} exceeds {cfg.gamma:.3g}"
+                    best = min(best, (certificate.upper, text))
+                    continue
+            clock.check()
+            return Plan(
+                reference,
+                Status.CERTIFIED if cfg.uncertainty else Status.UNCERTIFIED,
+                f"attempt {attempt} of {cfg.attempts}",
+                s.belief,
+                s.scene,
+                cfg.latency,
+                cfg.latency + cfg.horizon,
+                risk,
+                certificate,
+                nominal_clearance(self.system, reference, s.scene),
+                candidates.states[:, :, list(self.system.position)],
+                pick,
+                clock.laps,
+            )
+        status = Status.INFEASIBLE if best[0] >= 1.0 else Status.UNCERTIFIED
+        return self._stop(s, previous, status, f"no attempt held; best: {best[1]}", clock, rng)
+
+    def _warm(self, s: "_Setting", previous: Plan | None) -> Proposals | None:
+        """The rest of the previous plan as a candidate."""
+        h, skip = self.cfg.horizon, self.cfg.latency
+        if previous is None:
+            return None
+        r = advance(self.nlp, previous.reference, skip, h, s.theta)
+        states = r.states[: h + 1].copy()
+        states[0] = s.start
+        return Proposals(states[None], r.controls[None, :h])
+
+    def _rank(self, s: "_Setting", warm: Proposals | None, made: Proposals, rng: np.random.Generator):
+        """All candidates, their scores (low is good) and risks: progress plus what the particles say."""
+        sets = [p for p in (warm, made) if p is not None]
+        states = np.concatenate([p.states for p in sets])
+        controls = np.concatenate([p.controls for p in sets])
+        ix, iy = self.system.position
+        goal = s.scene.goal
+        far = np.hypot(states[..., ix] - goal.x, states[..., iy] - goal.y)
+        left = far.mean(axis=1) + far[:, -1]
+        risks = self.judge.proposal_risks(self.nlp, s, states, controls, made.dynamic, int(rng.integers(2**62)))
+        start = np.hypot(s.start[ix] - goal.x, s.start[iy] - goal.y)
+        score = left / max(start, 1e-6) + 2.0 * risks
+        if warm is not None:
+            score[0] -= 0.02  # do not change sides without a reason
+        return Proposals(states, controls), score, risks
+
+    def _optimise(
+        self, s: "_Setting", candidate: tuple[Array, Array], attempt: int, clock: "_Clock"
+    ) -> tuple[Solution, Risk, Reference]:
+        """Follow one candidate; tighten by the spread of the particles around what was found, and solve again."""
+        cfg = self.cfg
+        follow = cfg.w_track if self.proposer is not None else 0.0
+        weights = Weights(cfg.w_goal, follow, 0.0)
+        inflate = cfg.inflate + cfg.inflate_step * (attempt - 1)
+        return self._tightened(s, candidate, weights, inflate, clock)
+
+    def _tightened(
+        self, s: "_Setting", candidate: tuple[Array, Array], weights: Weights, inflate: float, clock: "_Clock"
+    ) -> tuple[Solution, Risk, Reference]:
+        cfg, guess = self.cfg, candidate
+        loss = np.zeros((cfg.horizon, len(s.scene.obstacles) + 1))
+        risk, reference, found = None, None, None
+        for i in range(cfg.passes + 1):
+            found = self._solve(s, candidate, guess, loss * inflate + cfg.margin, weights, clock)
+            clock.lap("optimise")
+            guess = (found.states, found.controls)
+            reference = assemble(self.nlp, s.committed, found, s.theta, cfg)
+            if not cfg.uncertainty and i < cfg.passes:
+                continue
+            risk, now = self.judge.tightening(s, reference)
+            clock.lap("risk")
+            clock.check()
+            if i and risk.estimate == 0.0:
+                break
+            loss = np.maximum(loss, now) if i else now
+        assert risk is not None and reference is not None and found is not None
+        return found, risk, reference
+
+    def _solve(
+        self, s: "_Setting", candidate: tuple, guess: tuple, margins: Array, weights: Weights, clock: "_Clock"
+    ) -> Solution:
+        cfg, dt = self.cfg, self.system.dt
+        times = (cfg.latency + 1 + np.arange(cfg.horizon)) * dt
+        centers = s.scene.centers(times)
+        chosen = nearest(self.system, guess[0][1:], centers, s.scene, cfg.slots)
+        planes = supporting(self.system, guess[0][1:], centers, s.scene, margins, chosen, cfg.slots)
+        goal = np.array([s.scene.goal.x, s.scene.goal.y])
+        ref = candidate[0][1:, list(self.system.position)]
+        quick = clock.left() < 0.5 * clock.limit
+        return self.nlp.solve(s.start, s.theta, goal, ref, planes, weights, guess, second_try=not quick)
+
+    def _certify(self, s: "_Setting", reference: Reference, attempt: int, rng: np.random.Generator) -> Certificate:
+        return certify(
+            self.system,
+            reference,
+            s.belief,
+            s.scene,
+            gamma=self.cfg.gamma,
+            delta=self.cfg.delta,
+            attempt=attempt,
+            seed=int(rng.integers(2**62)),
+        )
+
+    # ------------------------------------------------------------ safe stops
+    def _stop(
+        self, s: "_Setting", previous: Plan | None, status: Status, message: str, clock: "_Clock", rng: np.random.Generator
+    ) -> Plan:
+        """The safer of two safe stops: the rest of the previous plan (ends at rest) or braking now."""
+        cfg = self.cfg
+        total = cfg.latency + cfg.horizon + cfg.tail
+        options: list[tuple[str, Reference]] = []
+        if previous is not None:
+            options.append(("the previous plan to its end", advance(self.nlp, s.committed, 0, total, s.theta)))
+        if previous is None or status is not Status.LATE:
+            options.append(("braking now", self._brake(s)))
+        judged = [(self.judge.tightening(s, r)[0], name, r) for name, r in options]
+        risk, name, reference = min(judged, key=lambda o: o[0].estimate)
+        certificate = None
+        if cfg.uncertainty:
+            certificate = self._certify(s, reference, cfg.attempts + 1, rng)
+        clock.lap("stop")
+        return Plan(
+            reference,
+            status,
+            f"{message}; safe stop: {name}",
+            s.belief,
+            s.scene,
+            cfg.latency,
+            len(reference.controls) - cfg.tail,
+            risk,
+            certificate,
+            nominal_clearance(self.system, reference, s.scene),
+            timings=clock.laps,
+        )
+
+    def _brake(self, s: "_Setting") -> Reference:
+        cfg = self.cfg
+        still = coast(self.nlp, s.start, s.theta, replace(cfg, latency=0, tail=0))
+        guess = (still.states, still.controls)
+        planes_margin = np.full((cfg.horizon, len(s.scene.obstacles) + 1), cfg.margin)
+        found = self._solve(s, guess, guess, planes_margin, Weights(0.0, 0.0, cfg.w_brake), _Clock(np.inf))
+        if not found.converged:
+            found = Solution(still.states, still.controls, np.inf, False, "none", 0)
+        return assemble(self.nlp, s.committed, found, s.theta, cfg)
+
+    def _hold(self, belief: Belief, scene: Scene, previous: Plan | None, fault: str) -> Plan:
+        """Input that cannot be simulated: keep to the previous plan, or hold zero controls."""
+        cfg, n, m = self.cfg, self.system.n, self.system.m
+        total = cfg.latency + cfg.horizon + cfg.tail
+        if previous is not None:
+            reference = advance(self.nlp, previous.reference, 0, total, self.system.theta)
+        else:
+            reference = Reference(np.zeros((total + 1, n)), np.zeros((total, m)), np.zeros((total, m, n)), self.system.dt)
+        moving = total - cfg.tail
+        return Plan(reference, Status.BAD_INPUT, f"{fault}; safe stop", belief, scene, cfg.latency, moving)
+
+
+class _Late(Exception):
+    """The deadline passed."""
+
+
+class _Clock:
+    def __init__(self, limit: float, kind: str = "wall"):
+        self.now = time.process_time if kind == "cpu" else time.perf_counter
+        self.limit, self.begin = limit, self.now()
+        self.last, self.laps = self.begin, {}
+
+    def lap(self, name: str) -> None:
+        now = self.now()
+        self.laps[name] = self.laps.get(name, 0.0) + now - self.last
+        self.laps["total"] = now - self.begin
+        self.last = now
+
+    def left(self) -> float:
+        return self.limit - (self.now() - self.begin)
+
+    def check(self) -> None:
+        if self.left() < 0:
+            raise _Late
+
+
+class _Setting:
+    """What one call of `plan` works on."""
+
+    def __init__(self, belief: Belief, scene: Scene, theta: Array, committed: Reference, start: Array):
+        self.belief, self.scene, self.theta, self.committed, self.start = belief, scene, theta, committed, start

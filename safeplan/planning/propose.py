@@ -1,0 +1,72 @@
+"""Where candidate motions come from: a learned model, or a fan of detours for vehicles without one."""
+
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from safeplan.dynamics.observe import observe
+from safeplan.dynamics.system import System
+from safeplan.types import Array, Scene
+
+
+class Proposals(NamedTuple):
+    """Candidates: states `[B, H+1, n]`, controls `[B, H, m]`; `supported`: the start resembles the logs;
+    `dynamic`: they are motions of the system, not only lines to follow."""
+
+    states: Array
+    controls: Array
+    supported: bool = True
+    dynamic: bool = True
+
+
+class Proposer(Protocol):
+    """Anything that turns a start `x [n]` and the scene at that time into `n` proposals."""
+
+    def __call__(self, x: Array, scene: Scene, n: int, seed: int) -> Proposals: ...
+
+
+class LearnedProposer:
+    """Proposals of a trajectory diffusion model (`TrajectoryModel.sample` and `.support`), steered by its chain."""
+
+    def __init__(self, system: System, model, horizon: int, **options):
+        self.system, self.model, self.horizon, self.options = system, model, horizon, options
+
+    def __call__(self, x: Array, scene: Scene, n: int, seed: int) -> Proposals:
+        obs = observe(self.system, x, scene)[None].astype(np.float32)
+        supported = bool(self.model.supported(obs)[0])
+        states, controls = self.model.sample(obs, n, seed=seed, **self.options)
+        states, controls = np.asarray(states, float), np.asarray(controls, float)
+        h = self.horizon
+        if states.shape[1] < h + 1:  # a shorter model: stay at its end
+            more = h + 1 - states.shape[1]
+            states = np.concatenate([states, np.repeat(states[:, -1:], more, 1)], 1)
+            controls = np.concatenate([controls, np.zeros((len(controls), more, controls.shape[2]))], 1)
+        return Proposals(states[:, : h + 1], controls[:, :h], supported)
+
+
+class FanProposer:
+    """Straight to the goal and detours to both sides, as lines in the plane at a cruising speed (m/s)."""
+
+    def __init__(self, system: System, horizon: int, speed: float):
+        self.system, self.horizon, self.speed = system, horizon, speed
+
+    def __call__(self, x: Array, scene: Scene, n: int, seed: int) -> Proposals:
+        s, h = self.system, self.horizon
+        ix, iy = s.position
+        p, goal = np.array([x[ix], x[iy]]), np.array([scene.goal.x, scene.goal.y])
+        far = float(np.hypot(*(goal - p)))
+        reach = min(self.speed * s.dt * h, far)
+        along = (goal - p) / max(far, 1e-9)
+        side = np.array([-along[1], along[0]])
+        n = max(n, 1)
+        bumps = np.zeros(n)
+        if n > 1:
+            bumps[1:] = np.array([(i // 2 + 1) / ((n - 1) // 2 + 1) * (1 - 2 * (i % 2)) for i in range(n - 1)]) * 0.5 * reach
+        frac = np.linspace(0, 1, h + 1)
+        line = p + frac[None, :, None] * reach * along + (np.sin(np.pi * frac)[None] * bumps[:, None])[..., None] * side
+        states = np.tile(x, (n, h + 1, 1))
+        states[..., ix], states[..., iy] = line[..., 0], line[..., 1]
+        if s.yaw is not None and len(s.footprint) > 1:
+            d = np.gradient(line, axis=1)
+            states[:, 1:, s.yaw] = np.arctan2(d[:, 1:, 1], d[:, 1:, 0])
+        return Proposals(states, np.zeros((n, h, s.m)), True, False)

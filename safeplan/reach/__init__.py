@@ -1,0 +1,21 @@
+"""Where the system can be: particles, density along characteristics, collision risk, certificates."""
+
+from safeplan.reach.certificate import certify, clopper_pearson, count_collisions, samples_needed
+from safeplan.reach.particles import Flow, draw_particles, duration, rollout, sobol_draw, stretches
+from safeplan.reach.risk import between, collision_risk, pair_clearance
+
+__all__ = [
+    "Flow",
+    "between",
+    "certify",
+    "clopper_pearson",
+    "collision_risk",
+    "count_collisions",
+    "draw_particles",
+    "duration",
+    "pair_clearance",
+    "rollout",
+    "samples_needed",
+    "sobol_draw",
+    "stretches",
+]

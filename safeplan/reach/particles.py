@@ -1,0 +1,91 @@
+"""Forward particles under a tracked reference: RK4, weights constant along the flow (mass is conserved)."""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.stats import qmc
+
+from safeplan.dynamics.backends import NUMPY
+from safeplan.dynamics.system import System, rk4
+from safeplan.errors import CapabilityError
+from safeplan.types import Array, Belief, Draw, Reference
+
+
+class Flow(NamedTuple):
+    """Particles over time: times `[T]` (s, every RK4 step from 0) and states `[T, n, P]`."""
+
+    times: Array
+    states: Array
+
+
+def stretches(duration: float, stretch_s: float) -> int:
+    """Number of stretches of constant disturbance that cover `duration` seconds."""
+    return max(1, int(np.ceil(duration / stretch_s - 1e-9)))
+
+
+def duration(reference: Reference) -> float:
+    """Seconds that a reference lasts, its tail included."""
+    return len(reference.controls) * reference.dt
+
+
+def sobol_draw(belief: Belief, n: int, count: int, seed: int) -> Draw:
+    """`n` particles (a power of two) from scrambled Sobol points; needs a belief with `push` and `dim`.
+
+    Lower error than independent draws at the same n (Owen 1997); gives no Clopper-Pearson bound.
+    """
+    push, dim = getattr(belief, "push", None), getattr(belief, "dim", None)
+    if push is None or dim is None:
+        raise CapabilityError(
+            f"belief {type(belief).__name__} has no `push` from the unit cube, so Sobol particles cannot be made: "
+            "give it `push(u, stretches)` and `dim(stretches)`, or use sample()"
+        )
+    if n & (n - 1):
+        raise CapabilityError(f"sobol_draw: n = {n} is not a power of two; use {1 << n.bit_length()}")
+    points = qmc.Sobol(dim(count), scramble=True, rng=np.random.default_rng(seed)).random(n)
+    return push(points, count)
+
+
+def draw_particles(belief: Belief, n: int, count: int, seed: int) -> Draw:
+    """Sobol particles where the belief allows them, else independent ones."""
+    if hasattr(belief, "push"):
+        return sobol_draw(belief, n, count, seed)
+    return belief.sample(n, count, np.random.default_rng(seed))
+
+
+def rollout(system: System, draw: Draw, reference: Reference, stretch_s: float) -> Flow:
+    """Propagate particles under `u = clip(controls[k] + gains[k] (x - states[k]))`, control held over each step.
+
+    Args:
+        draw: start states `[P, n]` and parameters `[P, S, p]`.
+        reference: one reference, or one per particle when its arrays carry a leading axis `[P, N+1, n]`.
+        stretch_s: seconds for which a slice of `draw.theta` holds.
+    Returns:
+        Flow with `T = N * substeps + 1` times.
+    """
+    h = reference.dt / system.substeps
+    low, high = system.control_low[:, None], system.control_high[:, None]
+    states, controls, gains = reference.states, reference.controls, reference.gains
+    each = states.ndim == 3
+    steps = controls.shape[-2]
+    theta = np.ascontiguousarray(np.moveaxis(draw.theta, 0, -1))  # [S, p, P]
+    x = np.ascontiguousarray(draw.x.T)
+    angles = np.flatnonzero(system.angles)
+    out = np.empty((steps * system.substeps + 1, system.n, x.shape[1]))
+    out[0] = x
+    for k in range(steps):
+        if each:
+            error = x - states[:, k].T
+        else:
+            error = x - states[k][:, None]
+        for a in angles:
+            error[a] = np.arctan2(np.sin(error[a]), np.cos(error[a]))
+        if each:
+            u = np.einsum("pmn,np->mp", gains[:, k], error) + controls[:, k].T
+        else:
+            u = gains[k] @ error + controls[k][:, None]
+        u = tuple(np.minimum(np.maximum(u, low), high))
+        th = tuple(theta[min(int(k * reference.dt / stretch_s + 1e-9), len(theta) - 1)])
+        for i in range(system.substeps):
+            x = rk4(system, k * reference.dt + i * h, x, u, th, h, NUMPY)
+            out[k * system.substeps + i + 1] = x
+    return Flow(np.arange(len(out)) * h, out)

@@ -1,0 +1,196 @@
+"""What every setting is called, its type and its default. Values for a case at hand live in configs/*.yaml.
+
+Settings of planners and learners are declared beside their classes; `safeplan.build` brings both together.
+"""
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from safeplan.errors import ConfigError
+
+ENVS = ("hovercraft", "driving", "point_robot")
+PLANNERS = ("safeplan", "mpc", "fisor", "density_mpc")
+POLICIES = ("fisor", "trajectory")
+DATA = ("point_robot", "hovercraft", "driving", "velocity", "file")
+GUIDANCE = ("cfg", "energy")
+DEVICES = ("auto", "cpu", "cuda")
+MISSING = "???"  # OmegaConf's mark of a value that must be given
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """` Did you mean 'x'?`, or nothing."""
+    close = difflib.get_close_matches(word, list(known), 1, 0.6)
+    return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def one_of(name: str, value: str, known: Iterable[str]) -> None:
+    """Raise ConfigError unless `value` is known (or still missing)."""
+    known = list(known)
+    if value not in (*known, MISSING):
+        raise ConfigError(f"{name}={value} is unknown.{did_you_mean(value, known)} Choose one of: {', '.join(known)}")
+
+
+def at_least(name: str, value: float, low: float) -> None:
+    """Raise ConfigError when `value` is below `low`."""
+    if not value >= low:
+        raise ConfigError(f"{name}={value}: must be at least {low}")
+
+
+@dataclass
+class EnvConfig:
+    """A vehicle, its uncertainty, and a generator of scenes."""
+
+    kind: str = MISSING  # hovercraft | driving | point_robot
+    difficulty: float = 1.0  # 0 easy, 1 default, 2 hard
+    max_seconds: float = 30.0  # longest episode, s of simulated time
+
+    def __post_init__(self) -> None:
+        one_of("env.kind", self.kind, ENVS)
+        if not 0.0 <= self.difficulty <= 2.0:
+            raise ConfigError(f"env.difficulty={self.difficulty}: must lie in [0, 2] (0 easy, 1 default, 2 hard)")
+        at_least("env.max_seconds", self.max_seconds, 0.1)
+
+
+@dataclass
+class SystemConfig:
+    """Your own vehicle."""
+
+    file: str | None = None  # your own vehicle: a Python file that defines `system` and `belief(x)`; its code is run
+
+
+@dataclass
+class CfgConfig:
+    """Classifier-free guidance."""
+
+    w: float = 1.5  # scale; 0 unconditional, 1 conditional, more is sharper
+    sigma_min: float = 0.0  # lowest noise level (std) at which it acts
+    sigma_max: float = float("inf")  # highest one; both ends are inclusive
+
+
+@dataclass
+class EnergyConfig:
+    """Gradient of a differentiable clearance energy, in physical units."""
+
+    scale: float = 1.0  # weight of the energy
+    margin: float = 0.05  # clearance (m) below which the energy is positive
+    sigma_min: float = 0.0  # lowest noise level (std) at which it acts
+    sigma_max: float = float("inf")  # highest one; both ends are inclusive
+
+
+@dataclass
+class GuidanceConfig:
+    """How proposals are steered while they are drawn."""
+
+    chain: list[str] = field(default_factory=list)  # methods in order: cfg, energy
+    cfg: CfgConfig = field(default_factory=CfgConfig)  # settings of cfg
+    energy: EnergyConfig = field(default_factory=EnergyConfig)  # settings of energy
+
+    def __post_init__(self) -> None:
+        for name in self.chain:
+            one_of("guidance.chain", name, GUIDANCE)
+
+
+@dataclass
+class DataConfig:
+    """Where the logs come from."""
+
+    kind: str = MISSING  # point_robot | hovercraft | driving | velocity | file
+    path: str | None = None  # the .hdf5 file (DSRL layout) of data=file
+    seed: int = 0  # of logs that are generated on first use
+
+    def __post_init__(self) -> None:
+        one_of("data.kind", self.kind, DATA)
+        if self.kind == "file" and not self.path:
+            raise ConfigError("data=file needs data.path=FILE.hdf5")
+
+
+@dataclass
+class RunConfig:
+    """What every command has."""
+
+    name: str = MISSING  # folder under runs/
+    seed: int = 0  # of everything random; results depend on it alone
+    device: str = "auto"  # auto | cpu | cuda
+
+    def __post_init__(self) -> None:
+        one_of("device", self.device, DEVICES)
+        at_least("seed", self.seed, 0)
+
+
+@dataclass
+class PlanConfig(RunConfig):
+    """`safeplan plan`"""
+
+    env: EnvConfig = field(default_factory=EnvConfig)  # which vehicle and scenes
+    system: SystemConfig = field(default_factory=SystemConfig)  # or your own vehicle
+    scene: str | None = None  # YAML file with a scene of your own
+    planner: Any = MISSING  # settings of the planner
+    guidance: GuidanceConfig = field(default_factory=GuidanceConfig)  # how proposals are steered
+    weights: str = "auto"  # proposal model: auto (shipped with the env), none (a fan of detours), or a path
+    animate: bool = True  # write plan.gif
+
+
+@dataclass
+class TrainConfig(RunConfig):
+    """`safeplan train`"""
+
+    policy: Any = MISSING  # what is trained, with its settings
+    data: DataConfig = field(default_factory=DataConfig)  # what it learns from
+    updates: int = 20_000  # gradient updates in all, over all resumes
+    checkpoint_every: int = 1000  # updates between checkpoints
+    log_every: int = 100  # updates between lines of metrics.csv
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("updates", "checkpoint_every", "log_every"):
+            at_least(name, getattr(self, name), 1)
+
+
+@dataclass
+class EvaluateConfig(RunConfig):
+    """`safeplan evaluate`"""
+
+    env: EnvConfig = field(default_factory=EnvConfig)  # which vehicle and scenes
+    planner: Any = MISSING  # settings that all planners share
+    guidance: GuidanceConfig = field(default_factory=GuidanceConfig)  # how proposals are steered
+    weights: str = "auto"  # proposal model: auto (shipped with the env), none (a fan of detours), or a path
+    policy: str = "auto"  # FISOR weights of the rival `fisor`: auto (shipped with the env), or a path
+    tuned: dict[str, dict[str, Any]] = field(default_factory=dict)  # planner -> settings in which it differs
+    planners: list[str] = field(default_factory=lambda: list(PLANNERS))  # who is compared, on the same seeds
+    episodes: int = 400  # seeds are seed, seed + 1, ...
+    split: str = "eval"  # random stream of the scenes: tune | eval (apart from training by construction)
+    processes: int = 1  # episodes at a time
+    summary: str | None = None  # also write summary.json here
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in self.planners:
+            one_of("planners", name, PLANNERS)
+        one_of("split", self.split, ("tune", "eval"))
+        at_least("episodes", self.episodes, 1)
+        at_least("processes", self.processes, 1)
+
+
+@dataclass
+class VerifyConfig:
+    """`safeplan verify`"""
+
+    plan: str = MISSING  # the plan.json to check
+    fresh: int = 2000  # draws per plan, seen by nobody before, that its bound is tested on
+    seed: int = 1  # of those draws
+
+    def __post_init__(self) -> None:
+        at_least("fresh", self.fresh, 1)
+        at_least("seed", self.seed, 0)
+
+
+@dataclass
+class InfoConfig:
+    """`safeplan info`"""
+
+    device: str = "auto"  # auto | cpu | cuda
+
+    def __post_init__(self) -> None:
+        one_of("device", self.device, DEVICES)

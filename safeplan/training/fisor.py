@@ -1,0 +1,73 @@
+"""FISOR as a learner of the training loop."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from safeplan.data import Log, Normalizer
+from safeplan.errors import CheckpointError, ConfigError
+from safeplan.feasibility import Fisor, FisorConfig, columns
+from safeplan.feasibility.networks import inference_networks, load_inference
+from safeplan.training.sources import TransitionSource
+
+
+class FisorLearner:
+    """`feasibility.Fisor` behind the `Learner` protocol."""
+
+    kind = "fisor"
+
+    def __init__(self, agent: Fisor):
+        self.agent = agent
+        sizes = {"obs_size": agent.obs_size, "act_size": agent.act_size}
+        self.config: dict[str, Any] = {"fisor": asdict(agent.config), **sizes}
+
+    def update(self, batch: dict[str, Tensor], generator: torch.Generator) -> Mapping[str, Tensor]:
+        return self.agent.update(batch, generator)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.agent.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.agent.load_state_dict(state)
+
+    def export(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        tensors = inference_networks(self.agent.nets)
+        tensors |= {f"normalizer.{k}": torch.from_numpy(v) for k, v in self.agent.normalizer.to_dict().items()}
+        return tensors, self.config
+
+    @classmethod
+    def restore(cls, tensors: dict[str, Tensor], meta: dict[str, Any]) -> Fisor:
+        """The agent on the tensors' device, ready to act; it cannot be trained on."""
+        device = next(iter(tensors.values())).device if tensors else "cpu"
+        stats = {k.split(".")[1]: v.cpu() for k, v in tensors.items() if k.startswith("normalizer.")}
+        try:
+            normalizer = Normalizer.from_dict(stats)
+            config = FisorConfig(**{**meta["fisor"], "compile": False})
+            agent = Fisor(
+                meta["obs_size"], meta["act_size"], config, normalizer=normalizer, device=device, training=False
+            )
+            load_inference(agent.nets, tensors)
+        except (KeyError, TypeError, RuntimeError, ConfigError) as e:
+            raise CheckpointError(f"checkpoint does not fit this version's fisor ({e}). Train again") from e
+        agent.nets.requires_grad_(False).eval()
+        return agent
+
+
+def fisor_from_log(
+    log: Log, config: FisorConfig | None = None, *, seed: int = 0, device: str | torch.device = "cpu"
+) -> tuple[FisorLearner, TransitionSource]:
+    """Learner and source for `train`; see `feasibility.columns` for what is asked of the log."""
+    config = config or FisorConfig()
+    source = TransitionSource(columns(log, config), config.batch, log.digest(), device)
+    agent = Fisor(
+        log.observations.shape[1],
+        log.actions.shape[1],
+        config,
+        seed=seed,
+        normalizer=Normalizer.fit(log.observations),
+        device=device,
+    )
+    return FisorLearner(agent), source

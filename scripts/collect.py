@@ -1,0 +1,175 @@
+"""Roll scripted drivers of mixed quality and write a behaviour log in the DSRL layout.
+
+    python scripts/collect.py --env hovercraft --episodes 400 --seed 0 --out runs/data/hovercraft.hdf5
+
+Episode i depends on the seed and i alone, not on the number of processes. Finished shards are kept beside the output
+until it is written, so the same command continues where it was stopped. Besides the seven keys the log holds `h`, the
+depth of the deepest penetration during the step (m, positive inside an obstacle).
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+ENVS = {"hovercraft": "Hovercraft-v0", "driving": "Driving-v0", "point_robot": "PointRobot-v0"}
+SHARD = 25  # episodes
+VERSION = 1  # of the drivers and scenes: raise it when they change, so that old shards are not continued
+
+
+class Job(NamedTuple):
+    """One shard: episodes `first` to `last - 1`, written to `path`."""
+
+    env: str
+    seed: int
+    difficulty: tuple[float, float]
+    first: int
+    last: int
+    path: Path
+
+
+def roll(env, index: int, seed: int, difficulty: tuple[float, float]) -> dict[str, np.ndarray]:
+    """Columns of one episode, in time order."""
+    from safeplan.rng import fold, numpy_rng
+
+    world = env.unwrapped
+    rng = numpy_rng(seed, "collect", world.name, index)
+    observation, _ = env.reset(
+        seed=fold(seed, "collect", index), options={"difficulty": float(rng.uniform(*difficulty))}
+    )
+    driver = import_module(f"safeplan_envs.{world.name}.scripted").driver(world, rng)
+    rows: list[tuple] = []
+    done = False
+    while not done:
+        action = driver()
+        following, reward, terminal, timeout, info = env.step(action)
+        rows.append((observation, following, action, reward, info["cost"], terminal, timeout, -info["clearance"]))
+        observation, done = following, terminal or timeout
+    keys = ("observations", "next_observations", "actions", "rewards", "costs", "terminals", "timeouts", "h")
+    return {k: np.array([r[i] for r in rows]) for i, k in enumerate(keys)}
+
+
+def collect(job: Job) -> Path:
+    """Roll one shard and write it, whole or not at all."""
+    import gymnasium as gym
+
+    from safeplan.data.hdf5 import Log, write_log
+
+    env = gym.make(f"safeplan_envs:safeplan/{ENVS[job.env]}", split="train")
+    episodes = [roll(env, i, job.seed, job.difficulty) for i in range(job.first, job.last)]
+    env.close()
+    columns = {k: np.concatenate([e[k] for e in episodes]) for k in episodes[0]}
+    h = columns.pop("h")
+    return write_log(job.path, Log(*columns.values(), extra={"h": h}))
+
+
+def fingerprint(env: str, seed: int, difficulty: tuple[float, float]) -> str:
+    """Changes with everything that the episodes depend on, the identified vehicle included."""
+    import gymnasium as gym
+
+    world = gym.make(f"safeplan_envs:safeplan/{ENVS[env]}").unwrapped
+    world.reset(seed=0)
+    facts = [VERSION, env, seed, difficulty, world.belief().at(np.zeros(world.system.n)).to_dict()]  # type: ignore
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def finished(jobs: list[Job], processes: int) -> Iterator[Path]:
+    """Run the jobs, one result at a time, in this process or in several."""
+    if processes <= 1:
+        yield from map(collect, jobs)
+        return
+    import multiprocessing as mp
+    from concurrent.futures import ProcessPoolExecutor, as_completed
+
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # the children inherit it; they are single-threaded work
+    with ProcessPoolExecutor(processes, mp_context=mp.get_context("spawn")) as pool:
+        for future in as_completed([pool.submit(collect, j) for j in jobs]):
+            yield future.result()
+
+
+def outcomes(log) -> Counter[str]:
+    """Episodes by outcome: goal without collision, goal with collision, collision only, out of time."""
+    count: Counter[str] = Counter()
+    for a, b in log.episodes:
+        hit, goal = bool((log.costs[a:b] > 0).any()), bool(log.terminals[b - 1])
+        count[f"{'goal' if goal else 'no goal'}, {'collision' if hit else 'safe'}"] += 1
+    return count
+
+
+def report(log, path: Path) -> None:
+    """Print what the log holds and where it is."""
+    n, count = len(log.episodes), outcomes(log)
+    print(f"{len(log)} steps in {n} episodes; {100 * float((log.costs > 0).mean()):.1f} % of the steps in collision")
+    for name in ("goal, safe", "goal, collision", "no goal, safe", "no goal, collision"):
+        print(f"  {name:<20} {count[name]:5d}  {100 * count[name] / n:5.1f} %")
+    print(f"log: {path}")
+
+
+def main(argv: list[str] | None = None) -> int:
+    from tqdm.auto import tqdm
+
+    from safeplan.data.hdf5 import concatenate, read_log, write_log
+    from safeplan.errors import SafeplanError
+
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--env", choices=sorted(ENVS), required=True)
+    p.add_argument("--episodes", type=int, default=400)
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--difficulty", type=float, nargs=2, default=(0.3, 1.7), metavar=("LOW", "HIGH"))
+    p.add_argument("--out", type=Path, required=True)
+    p.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    a = p.parse_args(argv)
+    if a.episodes < 1:
+        p.error(f"--episodes {a.episodes}: must be at least 1")
+    difficulty = (float(a.difficulty[0]), float(a.difficulty[1]))
+    try:
+        key = fingerprint(a.env, a.seed, difficulty)
+        made = {"fingerprint": key, "episodes": a.episodes}
+        if a.out.is_file():
+            log = read_log(a.out)
+            if {k: log.attrs.get(k) for k in made} == made:
+                print("already complete")
+                report(log, a.out)
+                return 0
+        parts = a.out.with_name(f"{a.out.name}.parts-{key}")
+        parts.mkdir(parents=True, exist_ok=True)
+        starts = range(0, a.episodes, SHARD)
+        jobs = [
+            Job(
+                a.env,
+                a.seed,
+                difficulty,
+                i,
+                min(i + SHARD, a.episodes),
+                parts / f"{i:06d}-{min(i + SHARD, a.episodes):06d}.hdf5",
+            )
+            for i in starts
+        ]
+        todo = [j for j in jobs if not j.path.is_file()]
+        bar = tqdm(total=len(jobs), initial=len(jobs) - len(todo), unit="shard", disable=not sys.stderr.isatty())
+        with bar:
+            for _ in finished(todo, min(a.processes, len(todo))):
+                bar.update()
+        joined = concatenate([read_log(j.path) for j in jobs])
+        attrs = {**made, "env": a.env, "seed": a.seed, "split": "train", "difficulty": json.dumps(difficulty)}
+        log = type(joined)(**{**vars(joined), "attrs": attrs})
+        write_log(a.out, log)
+        shutil.rmtree(parts)
+    except SafeplanError as e:
+        print(f"error: {e}", file=sys.stderr)
+        return 2
+    report(log, a.out)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,141 @@
+"""Every system: the same numbers on every backend, the right divergence, the promised order of integration."""
+
+import casadi as ca
+import numpy as np
+import pytest
+import torch
+
+from safeplan.dynamics.backends import CASADI, NUMPY, TORCH
+from safeplan.dynamics.bicycle import bicycle, bicycle_belief
+from safeplan.dynamics.hovercraft import hovercraft, hovercraft_belief
+from safeplan.dynamics.system import Quantity, System, rk4, step
+from safeplan.dynamics.unicycle import unicycle, unicycle_belief
+from safeplan.errors import ConfigError
+
+SYSTEMS = {"hovercraft": hovercraft, "bicycle": bicycle, "point_robot": unicycle}
+BELIEFS = {"hovercraft": hovercraft_belief, "bicycle": bicycle_belief, "point_robot": unicycle_belief}
+
+
+def draw(system: System, rng: np.random.Generator, n: int):
+    x = rng.normal(size=(system.n, n)) * 0.5 + 0.7
+    u = rng.uniform(system.control_low[:, None], system.control_high[:, None], size=(system.m, n))
+    theta = BELIEFS[system.name](np.zeros(system.n)).sample(n, 1, rng).theta[:, 0].T
+    return x, u, theta
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_backends_agree(name):
+    system = SYSTEMS[name]()
+    x, u, theta = draw(system, np.random.default_rng(0), 7)
+    reference = step(system, 0.0, x, tuple(u), tuple(theta), NUMPY)
+    t = [torch.as_tensor(a) for a in (x, u, theta)]
+    ours = step(system, 0.0, t[0], tuple(t[1]), tuple(t[2]), TORCH).numpy()
+    np.testing.assert_allclose(ours, reference, rtol=1e-10, atol=1e-12)
+    for kind in (ca.SX, ca.MX):
+        sym = [kind.sym(k, s) for k, s in (("x", system.n), ("u", system.m), ("p", system.p))]
+        out = step(system, 0.0, sym[0], CASADI.unpack(sym[1]), CASADI.unpack(sym[2]), CASADI)
+        F = ca.Function("F", sym, [out])
+        got = np.hstack([np.asarray(F(x[:, i], u[:, i], theta[:, i])) for i in range(7)])
+        np.testing.assert_allclose(got, reference, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_divergence_against_finite_differences(name):
+    system = SYSTEMS[name]()
+    if system.divergence is None:
+        from safeplan.reach.density import divergence
+
+        def formula(x, u, theta):
+            z = torch.as_tensor(x)
+            f = lambda y: TORCH.pack(system.f(0.0, TORCH.unpack(y), tuple(torch.as_tensor(u)), tuple(torch.as_tensor(theta)), TORCH))  # noqa: E731
+            return divergence(f, z).detach().numpy()
+    else:
+
+        def formula(x, u, theta):
+            return system.divergence(0.0, tuple(x), tuple(u), tuple(theta), NUMPY)
+
+    x, u, theta = draw(system, np.random.default_rng(1), 50)
+    eps, total = 1e-6, np.zeros(50)
+    for i in range(system.n):
+        d = np.zeros_like(x)
+        d[i] = eps
+        plus = NUMPY.pack(system.f(0.0, tuple(x + d), tuple(u), tuple(theta), NUMPY))
+        minus = NUMPY.pack(system.f(0.0, tuple(x - d), tuple(u), tuple(theta), NUMPY))
+        total += (plus[i] - minus[i]) / (2 * eps)
+    np.testing.assert_allclose(np.broadcast_to(formula(x, u, theta), 50), total, rtol=1e-6, atol=1e-6)
+
+
+def test_rk4_is_of_fourth_order():
+    system = hovercraft()
+    x, u, theta = draw(system, np.random.default_rng(2), 1)
+
+    def end(n):
+        z = x
+        for _ in range(n):
+            z = rk4(system, 0.0, z, tuple(u), tuple(theta), 0.1 / n, NUMPY)
+        return z
+
+    exact = end(1600)
+    errors = [np.abs(end(n) - exact).max() for n in (40, 80)]
+    assert errors[0] / errors[1] == pytest.approx(16, rel=0.25)
+
+
+def test_hovercraft_step_is_accurate_enough_at_its_substeps():
+    system = hovercraft()
+    x, u, theta = draw(system, np.random.default_rng(3), 100)
+    x[2:6] *= 0.3
+    x[6:] = np.random.default_rng(4).uniform(-0.4, 0.4, (3, 100))
+    fine = x
+    for i in range(100):
+        fine = rk4(system, 0.0, fine, tuple(u), tuple(theta), 0.001, NUMPY)
+    ours = step(system, 0.0, x, tuple(u), tuple(theta), NUMPY)
+    assert np.abs(ours - fine)[:2].max() < 2e-3  # m, after one step
+    assert np.abs(ours - fine)[3:5].max() < 3e-2  # m/s
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_beliefs_fit_their_systems(name):
+    system, belief = SYSTEMS[name](), BELIEFS[name](np.zeros(SYSTEMS[name]().n))
+    assert belief.theta_mean.shape == (system.p,)
+    np.testing.assert_allclose(belief.theta_mean, system.theta)
+    d = belief.sample(500, 4, np.random.default_rng(0))
+    assert d.x.shape == (500, system.n) and d.theta.shape == (500, 4, system.p)
+    spread = np.ptp(d.theta, axis=1) > 0
+    moves = belief.per_stretch & (belief.theta_sd > 0)
+    assert spread[:, moves].all() and not spread[:, ~belief.per_stretch].any()
+    assert np.isfinite(belief.log_prob(d)).all()
+    outside = d._replace(x=d.x + 10 * (belief.x_sd + 1e-3))
+    assert (belief.log_prob(outside) == -np.inf).all() or not (belief.x_sd > 0).any()
+
+
+def test_angles_are_wrapped_in_differences():
+    system = hovercraft()
+    a, b = np.zeros(9), np.zeros(9)
+    a[2], b[2] = 3.1, -3.1
+    assert system.difference(a, b)[2] == pytest.approx(6.2 - 2 * np.pi)
+
+
+def test_system_refuses_wrong_costs():
+    s = bicycle()
+    with pytest.raises(ConfigError, match="state_cost has 1 entries, expected 4"):
+        System("x", s.states, s.controls, s.params, s.f, s.footprint, s.at_rest, (1.0,), s.control_cost)
+    with pytest.raises(ConfigError, match="footprint of several discs needs `yaw`"):
+        System("x", s.states, s.controls, s.params, s.f, s.footprint, s.at_rest, s.state_cost, s.control_cost)
+
+
+def test_constant_control_gives_the_known_hovercraft_speed():
+    system = hovercraft()
+    theta = system.theta.copy()
+    theta[4:6] = 0.0
+    x = np.zeros(9)
+    x[6:] = theta[:3] * 0.2  # thrust already there: pure spin, since the pairs balance
+    y = step(system, 0.0, x, (0.2, 0.2, 0.2), tuple(theta), NUMPY)
+    from safeplan.dynamics.hovercraft import parameters
+
+    c = parameters()
+    torque = sum(arm * f for arm, f in zip(c["pair_arm"], x[6:], strict=True))
+    assert y[5] == pytest.approx(torque / c["inertia"] * 0.1, rel=1e-6)
+
+
+def test_quantity_defaults():
+    assert Quantity("v").nominal == 0.0 and Quantity("v").high == np.inf

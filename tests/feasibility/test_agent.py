@@ -1,0 +1,142 @@
+"""The agent: reproducible, refuses what does not fit, and learns a feasible set that is known."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from safeplan.data import Log, Normalizer
+from safeplan.errors import ConfigError, DataError, ShapeError
+from safeplan.feasibility import Fisor, FisorConfig, columns, reward_scale
+from safeplan.rng import torch_rng
+
+SMALL = FisorConfig(batch=64, critic_rows=32, hidden=16, actor_width=16, actor_blocks=1, candidates=4)
+
+
+def line_log(n: int = 4000, seed: int = 0) -> Log:
+    """x in [-1, 1], x' = x + 0.2 a; violated where |x| > 0.7; beyond |x| > 0.4 the wind blows outwards and wins."""
+    rng = np.random.default_rng(seed)
+    x, a = rng.uniform(-1, 1, n), rng.uniform(-1, 1, n)
+    wind = np.where(np.abs(x) > 0.4, 0.3 * np.sign(x), 0.0)
+    y = np.clip(x + 0.2 * a + wind, -1.2, 1.2)
+    ends = np.zeros(n, bool)
+    ends[-1] = True
+    x, y, a = (v.astype(np.float32)[:, None] for v in (x, y, a))
+    rewards = (a[:, 0]).astype(np.float32)
+    cost = (np.abs(x[:, 0]) > 0.7).astype(np.float32)
+    return Log(x, y, a, rewards, cost, np.zeros(n, bool), ends, extra={"h": np.abs(x[:, 0]) - np.float32(0.7)})
+
+
+def rand_batch(n: int = 64) -> dict[str, torch.Tensor]:
+    g = torch_rng(0, "data")
+    wide = {"observations": 3, "next_observations": 3, "actions": 2}
+    batch = {k: torch.rand(n, size, generator=g) for k, size in wide.items()}
+    return batch | {k: torch.rand(n, generator=g) for k in ("rewards", "h", "masks")}
+
+
+def test_learns_the_feasible_set_of_a_line():
+    config = replace(SMALL, batch=256, critic_rows=256, hidden=32, gamma=0.9, scale_rewards=False, target_rate=0.05, lr=3e-3)
+    data = columns(line_log(), config)
+    agent = Fisor(1, 1, config)
+    for i in range(250):
+        rows = torch.randint(4000, (256,), generator=torch_rng(0, "batch", i))
+        agent.update({k: v[rows] for k, v in data.items()}, torch_rng(0, "update", i))
+    x = np.array([[-0.9], [-0.55], [0.0], [0.1], [0.55], [0.9]], np.float32)
+    assert (agent.v_h(x) > 0).tolist() == [True, True, False, False, True, True]
+    # at 0.3 full speed to the right ends beyond the brink, to the left it does not
+    q_h = agent.q_h(np.array([[0.3], [0.3]]), np.array([[1.0], [-1.0]]))
+    assert q_h[0] > 0 > q_h[1]
+    w = agent.weights(np.array([[0.3], [0.3]]), np.array([[1.0], [-1.0]]))
+    assert w[0] == 0 < w[1]
+    actions = agent.act(np.full((50, 1), 0.35, np.float32), torch_rng(0, "act"))
+    assert (actions < 0.4).mean() > 0.9
+
+
+def test_updates_depend_on_the_generator_alone():
+    def run(noise: int):
+        torch.manual_seed(noise)
+        agent = Fisor(3, 2, SMALL, seed=5)
+        batch = rand_batch()
+        before = torch.get_rng_state()
+        for i in range(3):
+            agent.update(batch, torch_rng(2, i))
+        assert torch.equal(before, torch.get_rng_state())  # and leaves the global one alone
+        return agent
+
+    a, b = run(0), run(1)
+    for p, q in zip(a.nets.parameters(), b.nets.parameters(), strict=True):
+        assert torch.equal(p, q)
+    obs = np.zeros((2, 3), np.float32)
+    np.testing.assert_array_equal(a.act(obs, torch_rng(3)), b.act(obs, torch_rng(3)))
+    assert not np.array_equal(a.act(obs, torch_rng(3)), a.act(obs, torch_rng(4)))
+
+
+def test_targets_move_by_their_rate_and_carry_no_graph():
+    agent = Fisor(3, 2, replace(SMALL, dropout=0.0))
+    old = {k: v.clone() for k, v in agent.nets.state_dict().items()}
+    agent.update(rand_batch(), torch_rng(0))
+    new = agent.nets.state_dict()
+    moved = old["q_h_target.weights.0"] + 0.005 * (new["q_h.weights.0"] - old["q_h_target.weights.0"])
+    torch.testing.assert_close(new["q_h_target.weights.0"], moved)
+    assert not any(p.requires_grad for k in ("q_target", "q_h_target", "actor_ema") for p in agent.nets[k].parameters())
+    assert agent.updates == 1 and agent.actor_updates == 2
+
+
+def test_shapes_kinds_and_range_of_actions():
+    agent = Fisor(3, 2, SMALL, training=False)
+    one, many = np.zeros(3), torch.zeros(5, 3)
+    assert agent.act(one, torch_rng(0)).shape == (2,) and isinstance(agent.act(one, torch_rng(0)), np.ndarray)
+    a = agent.act(many, torch_rng(0), pick="maxq_feasible")
+    assert a.shape == (5, 2) and isinstance(a, torch.Tensor) and a.abs().max() <= 1
+    assert agent.sample(many, torch_rng(0)).shape == (5, 2)
+    assert agent.v(many).shape == (5,) and agent.q(many, a).shape == (5,)
+    with pytest.raises(ShapeError, match=r"observations are \(5, 4\)"):
+        agent.v_h(np.zeros((5, 4)))
+    with pytest.raises(ShapeError, match="actions are"):
+        agent.q_h(many, torch.zeros(5, 3))
+    with pytest.raises(ShapeError, match="normalizer has 4"):
+        Fisor(3, 2, SMALL, normalizer=Normalizer.identity(4))
+
+
+def test_normalised_observations_are_only_a_change_of_units():
+    nz = Normalizer(np.array([1.0, 2.0, 3.0]), np.array([2.0, 0.5, 4.0]), np.zeros(3), np.ones(3))
+    plain = Fisor(3, 2, SMALL, seed=1)
+    scaled = Fisor(3, 2, replace(SMALL, normalize=True), seed=1, normalizer=nz)
+    x = np.random.default_rng(0).normal(size=(7, 3)).astype(np.float32)
+    np.testing.assert_allclose(scaled.v_h(nz.decode(x)), plain.v_h(x), atol=1e-5)
+
+
+def test_columns():
+    log = line_log(100)
+    data = columns(log, SMALL)
+    assert set(data["h"].tolist()) == {25.0, -1.0} and data["masks"].tolist() == [1.0] * 99 + [0.0]
+    assert data["actions"].abs().max() < 1
+    torch.testing.assert_close(columns(log, replace(SMALL, violation="column"))["h"], torch.from_numpy(log.extra["h"]))
+    assert columns(log, replace(SMALL, timeouts_bootstrap=True))["masks"].all()
+    assert reward_scale(log) == 1.0  # one episode: returns do not differ
+    timeouts = log.timeouts.copy()
+    timeouts[49] = True
+    two = replace(log, timeouts=timeouts)
+    spread = abs(float(log.rewards[:50].sum() - log.rewards[50:].sum()))
+    assert reward_scale(two) == pytest.approx(50 / spread, rel=1e-5)
+    with pytest.raises(DataError, match="relabel"):
+        columns(replace(log, extra={}), replace(SMALL, violation="column"))
+    with pytest.raises(DataError, match=r"actions reach 3"):
+        columns(replace(log, actions=log.actions * 0 + 3), SMALL)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"pick": "best"}, "minqc"),
+        ({"violation": "guess"}, "relabel, column"),
+        ({"gamma": 1.0}, "between 0 and 1"),
+        ({"candidates": 0}, "at least 1"),
+        ({"batch": 65}, "must divide"),
+        ({"violating": -1.0}, "above 0"),
+    ],
+)
+def test_settings_are_checked(change, text):
+    with pytest.raises(ConfigError, match=text):
+        replace(SMALL, **change)

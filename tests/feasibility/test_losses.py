@@ -1,0 +1,85 @@
+"""FISOR's losses against numbers by hand, their limits, and a chain whose feasible set is known."""
+
+import math
+
+import pytest
+import torch
+
+from safeplan.errors import ConfigError
+from safeplan.feasibility import select
+from safeplan.feasibility.losses import bellman, expectile, feasible_bellman, policy_weights, relabel, reversed_expectile
+
+U = torch.tensor([-2.0, -1.0, 0.0, 1.0, 3.0])
+
+
+def test_expectiles_by_hand():
+    torch.testing.assert_close(expectile(U, 0.9), torch.tensor([0.4, 0.1, 0.0, 0.9, 8.1]))
+    torch.testing.assert_close(reversed_expectile(U, 0.9), torch.tensor([3.6, 0.9, 0.0, 0.1, 0.9]))
+
+
+def test_expectile_limits():
+    torch.testing.assert_close(expectile(U, 0.5), 0.5 * U.square())
+    torch.testing.assert_close(reversed_expectile(U, 0.5), 0.5 * U.square())
+    torch.testing.assert_close(reversed_expectile(U, 0.8), expectile(-U, 0.8))  # mirror images
+
+
+@pytest.mark.parametrize(("loss", "limit"), [(expectile, 5.0), (reversed_expectile, -3.0)])
+def test_minimiser_tends_to_the_extreme(loss, limit):
+    samples, grid = torch.tensor([-3.0, 0.0, 1.0, 5.0]), torch.linspace(-4, 6, 2001)
+    found = [float(grid[loss(samples - grid[:, None], tau).mean(-1).argmin()]) for tau in (0.5, 0.9, 0.999)]
+    assert found[0] == pytest.approx(0.75, abs=0.01)  # tau = 1/2 is the mean
+    assert abs(found[0] - limit) > abs(found[1] - limit) > abs(found[2] - limit)
+    assert found[2] == pytest.approx(limit, abs=0.05)
+
+
+def test_bellman_by_hand():
+    h, mask = torch.tensor([25.0, -1.0, -1.0, 25.0]), torch.tensor([1.0, 1.0, 1.0, 0.0])
+    vh = torch.tensor([3.0, 3.0, -0.5, -7.0])
+    torch.testing.assert_close(
+        feasible_bellman(h, mask, vh, 0.9), torch.tensor([25.0, 0.1 * -1 + 0.9 * 3, 0.1 * -1 + 0.9 * -0.5, 25.0])
+    )
+    torch.testing.assert_close(bellman(torch.ones(2), torch.tensor([1.0, 0.0]), torch.full((2,), 10.0), 0.9), torch.tensor([10.0, 1.0]))
+    assert relabel(torch.tensor([0.0, 0.3, 1.0])).tolist() == [-1.0, 25.0, 25.0]
+
+
+def test_chain_has_the_known_feasible_set():
+    """States 0 (free), 1 (brink), 2 (violated). Action 0 steps left, action 1 right; from 1 on there is only right.
+
+    So 0 is feasible and 1, 2 are not: iterating the operator must give exactly these signs, for any start.
+    """
+    h = torch.tensor([-1.0, -1.0, 25.0])
+    after = torch.tensor([[0, 1], [2, 2], [2, 2]])
+    gamma, values = 0.99, []
+    for start in (-50.0, 50.0):
+        v = torch.full((3,), start)
+        for _ in range(5000):
+            q = feasible_bellman(h[:, None], torch.ones(3, 2), v[after], gamma)
+            v = q.amin(-1)
+        values.append(v)
+    torch.testing.assert_close(values[0], values[1], atol=1e-4, rtol=1e-4)  # a contraction: one fixed point
+    assert ((v > 0) == torch.tensor([False, True, True])).all()
+    assert v[0] == pytest.approx(-1.0, abs=1e-4) and v[2] == pytest.approx(25.0, abs=1e-4)
+    assert v[1] == pytest.approx(0.01 * -1 + 0.99 * 25.0, abs=1e-3)
+    assert (q[0] > 0).tolist() == [False, True]  # the feasible state's infeasible action
+
+
+def test_weights_table():
+    #                  infeasible state   feasible both   feasible state, bad action   clips
+    v_h = torch.tensor([1.0, 1.0, -0.5, -0.5, 9.0, -0.5, 0.0])
+    q_h = torch.tensor([0.5, 1.5, -0.1, 0.1, -9.0, -0.1, 0.0])
+    v = torch.tensor([0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 2.0])
+    q = torch.tensor([9.0, 9.0, 1.5, 9.0, 0.0, 9.0, 2.0])
+    want = [math.exp(2.5), math.exp(-2.5), math.exp(1.5), 0.0, 150.0, 100.0, 1.0]
+    torch.testing.assert_close(policy_weights(v, q, v_h, q_h), torch.tensor(want))
+    clipped = policy_weights(v, q, v_h, q_h, cost_clip_low=1.0)
+    assert clipped[1] == 1.0 and clipped[3] == 0.0
+
+
+def test_selection():
+    q_h = torch.tensor([[-1.0, -2.0, 3.0], [1.0, 0.5, 2.0]])
+    q = torch.tensor([[5.0, 1.0, 9.0], [0.0, 1.0, 2.0]])
+    assert select(q_h, q).tolist() == [1, 1]
+    assert select(q_h, q, "maxq").tolist() == [2, 2]
+    assert select(q_h, q, "maxq_feasible").tolist() == [0, 1]  # no feasible one in row 1: least violation
+    with pytest.raises(ConfigError, match="minqc"):
+        select(q_h, q, "best")

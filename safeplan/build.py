@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from safeplan import schema
-from safeplan.errors import CapabilityError, ConfigError, DataError
+from safeplan.errors import CapabilityError, CheckpointError, ConfigError, DataError
 
 if TYPE_CHECKING:
     from safeplan.data import Log
@@ -36,7 +36,9 @@ COMMANDS = {
 SETTINGS = {
     "planner": ("safeplan.planning.config", "PlannerConfig"),
     "fisor": ("safeplan.feasibility.config", "FisorConfig"),
+    "trajectory": ("safeplan.training.trajectory", "TrajectoryConfig"),
 }
+NEEDS = {"plan": ("planner",), "train": ("fisor", "trajectory"), "evaluate": ("planner",)}  # command -> SETTINGS
 
 
 # ---------------------------------------------------------------- settings
@@ -69,14 +71,13 @@ def settings_class(name: str) -> type:
     return getattr(importlib.import_module(module), cls)
 
 
-def register() -> None:
-    """Tell Hydra the schemas: `schema/<command>` and `schema/<settings>`."""
+def register(command: str) -> None:
+    """Tell Hydra the schemas that a command needs: `schema/<command>` and `schema/<settings>`."""
     from hydra.core.config_store import ConfigStore
 
     store = ConfigStore.instance()
-    for name, cls in COMMANDS.items():
-        store.store(group="schema", name=name, node=cls)
-    for name in SETTINGS:
+    store.store(group="schema", name=command, node=COMMANDS[command])
+    for name in NEEDS.get(command, ()):
         fixed = {"kind": name} if name in schema.POLICIES else {}
         store.store(group="schema", name=name, node=thaw(settings_class(name), **fixed))
 
@@ -196,13 +197,49 @@ def planner_config(shared: Any, changes: dict[str, Any] | None = None) -> "Plann
 def proposer(
     system: "System", horizon: int, weights: str, guidance: schema.GuidanceConfig, kind: str | None, device: str
 ) -> "Proposer":
-    """The source of proposals: a trajectory model with its guidance chain, or a fan of detours."""
-    from safeplan.planning import FanProposer
+    """The source of proposals: a trajectory model with its guidance chain, or a fan of detours.
+
+    Raises:
+        CheckpointError: the weights are missing, corrupt, or no trajectory model of this system.
+    """
+    from safeplan.planning import FanProposer, LearnedProposer
+    from safeplan.training import load
+    from safeplan.training.trajectory_model import TrajectoryModel
 
     if weights == "none" or (weights == "auto" and kind is None):
         speeds = [abs(q.high) for q in system.states if q.unit == "m/s" and abs(q.high) < float("inf")]
         return FanProposer(system, horizon, 0.6 * max(speeds, default=1.0))
-    raise NotImplementedError
+    path = shipped_weights(kind or "", "trajectory") if weights == "auto" else Path(weights)
+    if weights == "auto" and not path.is_file():
+        raise CheckpointError(
+            f"no weights come with env={kind} ({path}). Train some (safeplan train policy=trajectory data={kind}) and give "
+            "weights=RUN_FOLDER, or use weights=none: a fan of detours instead of learned proposals"
+        )
+    model = load(path, device)
+    if not isinstance(model, TrajectoryModel):
+        raise CheckpointError(f"weights={path}: holds a {type(model).__name__}, expected a trajectory model")
+    layout = model.codec.layout
+    if (layout.n, layout.m) != (system.n, system.m):
+        raise CheckpointError(
+            f"weights={path}: made for {layout.n} states and {layout.m} controls, system {system.name!r} has {system.n} "
+            f"and {system.m}"
+        )
+    return LearnedProposer(system, model, horizon, chain=chain(system, guidance))
+
+
+def chain(system: "System", cfg: schema.GuidanceConfig) -> Any:
+    """The guidance chain, as a function of the observations `[rows, O]` that the samples start from."""
+    from safeplan.guidance import CFG, Energy
+    from safeplan.guidance.clearance import clearance_energy
+
+    c, e = cfg.cfg, cfg.energy
+    make = {
+        "cfg": lambda obs: CFG(c.w, interval=(c.sigma_min, c.sigma_max)),
+        "energy": lambda obs: Energy(
+            clearance_energy(system, obs, e.margin), scale=e.scale, interval=(e.sigma_min, e.sigma_max)
+        ),
+    }
+    return lambda obs: tuple(make[name](obs) for name in cfg.chain)
 
 
 def planner(
@@ -272,8 +309,14 @@ def log(cfg: schema.DataConfig) -> "Log":
 def learner(cfg: schema.TrainConfig) -> tuple["Learner", "Source"]:
     """What is trained, and where its batches come from."""
     from safeplan.training import fisor_from_log
+    from safeplan.training.trajectory import trajectory_from_log
 
     where, settings = device(cfg.device), freeze(cfg.policy)
     if cfg.policy.kind == "fisor":
         return fisor_from_log(log(cfg.data), settings, seed=cfg.seed, device=where)
-    raise ConfigError(f"policy={cfg.policy.kind} is unknown. Choose one of: {', '.join(schema.POLICIES)}")
+    if cfg.data.system not in SYSTEMS:
+        raise ConfigError(
+            f"policy=trajectory needs to know the vehicle of the log: data.system=... (one of {', '.join(SYSTEMS)})"
+        )
+    system = system_of({"env": cfg.data.system})
+    return trajectory_from_log(log(cfg.data), system, settings, seed=cfg.seed, device=where)

@@ -99,6 +99,7 @@ class DataConfig:
     kind: str = MISSING  # point_robot | hovercraft | driving | velocity | file
     path: str | None = None  # the .hdf5 file (DSRL layout) of data=file
     seed: int = 0  # of logs that are generated on first use
+    system: str | None = None  # vehicle of the log, for policy=trajectory: hovercraft | driving
 
     def __post_init__(self) -> None:
         one_of("data.kind", self.kind, DATA)

@@ -76,9 +76,13 @@ def fingerprint(env: str, seed: int, difficulty: tuple[float, float]) -> str:
     """Changes with everything that the episodes depend on, the identified vehicle included."""
     import gymnasium as gym
 
+    from safeplan.dynamics.backends import NUMPY
+
     world = gym.make(f"safeplan_envs:safeplan/{ENVS[env]}").unwrapped
     world.reset(seed=0)
-    facts = [VERSION, env, seed, difficulty, world.belief().at(np.zeros(world.system.n)).to_dict()]  # type: ignore
+    system, belief = world.system, world.belief()  # type: ignore[attr-defined]
+    probe = system.f(0.0, 0.1 + np.arange(system.n), 0.5 * system.control_high, belief.theta_mean, NUMPY)
+    facts = [VERSION, env, seed, difficulty, belief.at(np.zeros(system.n)).to_dict(), [f"{v:.9e}" for v in probe]]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -109,7 +109,7 @@ class PlanningEnv(gym.Env[Array, Array]):
         scene, start = options.get("scene", scene), np.asarray(options.get("start", start), float)
         if start.shape != (self.system.n,):
             raise ShapeError(f"reset option start is {start.shape}, expected ({self.system.n},)")
-        self._world = World(self.system, scene, self._make_belief(start), rng, self.max_seconds + 1.0)
+        self._world = World(self.system, scene, self._make_belief(start), rng, self.max_seconds + 1.0)  # type: ignore[arg-type]
         self.measured = self._world.measure()
         self.trail = [self._world.x.copy()]
         self._distance = self._goal_distance()

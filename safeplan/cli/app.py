@@ -1,6 +1,7 @@
 """What all commands share: Hydra, one clear error instead of a traceback, and a last line that says where results are."""
 
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,8 +19,31 @@ def fail(command: str, message: str) -> NoReturn:
 
 
 def quote(value: str) -> str:
-    """`value` as Hydra's override grammar takes it, whatever characters it holds."""
-    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    """`value` as Hydra's override grammar takes it: backslashes count only in front of a quote."""
+    return "'" + re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), value) + "'"
+
+
+VALUED = ("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd")
+
+
+def split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Flags (with their values) and overrides, which Hydra wants in one piece."""
+    flags, overrides, rest = [], [], list(argv)
+    while rest:
+        a = rest.pop(0)
+        if not a.startswith("-"):
+            overrides.append(a)
+            continue
+        flags.append(a)
+        if a in VALUED and rest:
+            flags.append(rest.pop(0))
+    return flags, overrides
+
+
+def shown(path: Path) -> str:
+    """`path` as the user would type it: from the working directory when it lies below."""
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
 
 
 def value_of(argv: Sequence[str], key: str) -> str | None:
@@ -37,7 +61,7 @@ def launch(command: str, task: Task, argv: Sequence[str]) -> None:
     from safeplan import build
     from safeplan.cli.complain import explain, refuse_extras
 
-    build.register()
+    build.register(command)
 
     def job(cfg: Any) -> None:
         try:

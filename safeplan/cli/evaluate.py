@@ -16,17 +16,18 @@ from functools import partial
 from pathlib import Path
 
 from safeplan import build
+from safeplan.cli.app import shown
 from safeplan.schema import EvaluateConfig as Config
 
 
-def nested() -> dict[str, type]:
+def nested(overrides: Sequence[str]) -> dict[str, type]:
     """Settings whose type the schema leaves open."""
     return {"planner": build.settings_class("planner")}
 
 
 def arguments(argv: Sequence[str]) -> list[str]:
-    """Nothing to translate."""
-    return list(argv)
+    """`tuned.PLANNER.SETTING=VALUE` may name what no file has tuned yet."""
+    return [f"++{a}" if a.startswith("tuned.") else a for a in argv]
 
 
 def run(cfg: Config, out: Path) -> str:
@@ -53,7 +54,7 @@ def run(cfg: Config, out: Path) -> str:
     for path in [out / "summary.json", *([Path(cfg.summary)] if cfg.summary else [])]:
         write_text(path, json.dumps(summary, indent=1) + "\n")
     print(table)
-    return f"results: {out}/ (study.jsonl, summary.json, table.md)"
+    return f"results: {shown(out)}/ (study.jsonl, summary.json, table.md)"
 
 
 # what may change between two halves of a study: how much is done, and how

@@ -1,6 +1,8 @@
 """Versions, devices and shipped weights: what to put into a bug report.
 
-safeplan info
+  safeplan info
+
+Writes nothing.
 """
 
 from collections.abc import Sequence
@@ -10,7 +12,7 @@ from safeplan import build, schema
 from safeplan.schema import InfoConfig as Config
 
 
-def nested() -> dict[str, type]:
+def nested(overrides: Sequence[str]) -> dict[str, type]:
     """Settings whose type the schema leaves open."""
     return {}
 

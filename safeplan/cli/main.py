@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from safeplan import __version__
-from safeplan.cli.app import fail, launch
+from safeplan.cli.app import fail, launch, split
 from safeplan.schema import did_you_mean
 
 COMMANDS = {
@@ -42,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if "-h" in rest or "--help" in rest:
         from safeplan.cli.help import text
 
-        print(text(command, module.__doc__ or "", module.Config, module.nested()))
+        print(text(command, module.__doc__ or "", module.Config, module.nested(rest)))
         return
-    launch(command, module.run, module.arguments(rest))
+    flags, overrides = split(rest)
+    launch(command, module.run, [*flags, *module.arguments(overrides)])

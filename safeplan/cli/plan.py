@@ -14,12 +14,12 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from safeplan import build
-from safeplan.cli.app import value_of
+from safeplan.cli.app import shown, value_of
 from safeplan.schema import PlanConfig as Config
 from safeplan.types import Plan
 
 
-def nested() -> dict[str, type]:
+def nested(overrides: Sequence[str]) -> dict[str, type]:
     """Settings whose type the schema leaves open."""
     return {"planner": build.settings_class("planner")}
 
@@ -59,4 +59,4 @@ def run(cfg: Config, out: Path) -> str:
         mission_animation(task.system, task.scene, mission, out / "plan.gif")
         files.insert(1, "plan.gif")
     print(verdict(mission))
-    return f"results: {out}/ ({', '.join(files)}); check them: safeplan verify {out / 'plan.json'}"
+    return f"results: {shown(out)}/ ({', '.join(files)}); check them: safeplan verify {shown(out / 'plan.json')}"

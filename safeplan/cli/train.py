@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from safeplan import build
-from safeplan.cli.app import value_of
+from safeplan.cli.app import shown, value_of
 from safeplan.schema import TrainConfig as Config
 
 
-def nested() -> dict[str, type]:
+def nested(overrides: Sequence[str]) -> dict[str, type]:
     """Settings whose type the schema leaves open."""
-    return {"policy": build.settings_class("fisor")}
+    return {"policy": build.settings_class(value_of(overrides, "policy") or "fisor")}
 
 
 def arguments(argv: Sequence[str]) -> list[str]:
@@ -42,4 +42,4 @@ def run(cfg: Config, out: Path) -> str:
         checkpoint_every=cfg.checkpoint_every,
         log_every=cfg.log_every,
     )
-    return f"results: {out}/ (metrics.csv, {folder.relative_to(out)}/model.safetensors)"
+    return f"results: {shown(out)}/ (metrics.csv, {folder.relative_to(out)}/model.safetensors)"

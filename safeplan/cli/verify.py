@@ -17,14 +17,14 @@ from safeplan.rng import fold
 from safeplan.schema import VerifyConfig as Config
 
 
-def nested() -> dict[str, type]:
+def nested(overrides: Sequence[str]) -> dict[str, type]:
     """Settings whose type the schema leaves open."""
     return {}
 
 
 def arguments(argv: Sequence[str]) -> list[str]:
     """A bare path stands for plan=PATH."""
-    return [f"plan={quote(a)}" if not a.startswith("-") and (Path(a).exists() or "=" not in a) else a for a in argv]
+    return [f"plan={quote(a)}" if Path(a).exists() or "=" not in a else a for a in argv]
 
 
 def run(cfg: Config, out: Path) -> str:

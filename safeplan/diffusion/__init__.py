@@ -3,11 +3,13 @@
 from safeplan.diffusion.cond import Cond, Pin, as_cond
 from safeplan.diffusion.convert import from_x0, noise_of, target, to_x0
 from safeplan.diffusion.denoiser import Denoiser, DenoiserLike, Prediction
-from safeplan.diffusion.executor import Trace, conditions, denoise
+from safeplan.diffusion.driver import drive, renoise
+from safeplan.diffusion.executor import conditions, denoise
 from safeplan.diffusion.guidance import COND, NULL, Branch, Context, Guidance, Guided, Paper, Predictions
 from safeplan.diffusion.losses import denoising_errors, denoising_loss
 from safeplan.diffusion.paths import EDM, FisorVP, Flow, Grid, Path, VPCosine, VPLinear
-from safeplan.diffusion.samplers import SAMPLERS, ddim, ddim_inversion, ddpm, dpmpp_2m, drive, euler, heun
+from safeplan.diffusion.samplers import SAMPLERS, ddim, ddim_inversion, ddpm, dpmpp_2m, euler, heun
+from safeplan.diffusion.trace import Trace
 
 __all__ = [
     "COND",
@@ -46,6 +48,7 @@ __all__ = [
     "from_x0",
     "heun",
     "noise_of",
+    "renoise",
     "target",
     "to_x0",
 ]

@@ -1,4 +1,4 @@
-"""Conditions: named `[B, ...]` tensors, which of them are switched off in which rows, and the entries that are pinned."""
+"""Conditions: named `[B, ...]` tensors, which of them are off in which rows, and the entries that are pinned."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple

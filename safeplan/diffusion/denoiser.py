@@ -75,7 +75,8 @@ class Denoiser:
         if perturb:
             missing = {p[0] for p in perturb} - set(getattr(self.net, "perturbations", ()))
             if missing:
-                raise CapabilityError(f"{type(self.net).__name__} has no perturbation {sorted(missing)}; see its `perturbations`")
+                name = type(self.net).__name__
+                raise CapabilityError(f"{name} has no perturbation {sorted(missing)}; see its `perturbations`")
         a, s = torch.as_tensor(a), torch.as_tensor(s)
         t = self.path.time(a, s)
         if self.predict == "edm":

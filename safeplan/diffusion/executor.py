@@ -1,7 +1,6 @@
-"""Runs a chain for one step: the union of all branches, one forward per network, late branches second, then the fold."""
+"""Runs a chain for one step: the union of all branches, one forward per network, late branches second, then a fold."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -10,23 +9,10 @@ from torch import Tensor
 from safeplan.diffusion.cond import Cond, as_cond, concat
 from safeplan.diffusion.denoiser import DenoiserLike, Prediction
 from safeplan.diffusion.guidance import COND, Branch, Context, Guidance, Guided, Predictions
+from safeplan.diffusion.trace import Trace, rms
 from safeplan.errors import CapabilityError
 
 Denoisers = DenoiserLike | Mapping[str, DenoiserLike]
-
-
-@dataclass
-class Trace:
-    """One entry per evaluated step: noise, evaluations per sample `[B]`, RMS move of each method, cosines to COND."""
-
-    sigma: list[float] = field(default_factory=list)
-    nfe: list[Tensor] = field(default_factory=list)
-    rms: list[dict[str, Tensor]] = field(default_factory=list)
-    cosine: list[dict[str, Tensor]] = field(default_factory=list)
-
-    def total_nfe(self) -> Tensor:
-        """Network evaluations per sample over the run, `[B]`."""
-        return torch.stack(self.nfe).sum(0)
 
 
 def networks(denoiser: Denoisers) -> dict[str, DenoiserLike]:
@@ -91,13 +77,13 @@ def denoise(
         guided, st = m(guided, preds, ctx, st)
         out.append(st)
         if trace is not None:
-            moves[f"{i}:{type(m).__name__}"] = _rms(guided.x0 - before.x0)
+            moves[f"{i}:{type(m).__name__}"] = rms(guided.x0 - before.x0)
     if pin is not None:
         same = guided.x0 is guided.anchor
         aim = pin.write(guided.x0)
         guided = Guided(aim, aim if same else pin.write(guided.anchor))
     if trace is not None:
-        _record(trace, ctx, preds, [*early, *late], moves)
+        trace.record(ctx, preds, [*early, *late], moves)
     return guided, tuple(out)
 
 
@@ -207,7 +193,7 @@ def _vjp(forward, x: Tensor):
         spec.append([_tree(keep, v) for v in aux])
         return x0s, tuple(leaves)
 
-    x0s, pull, leaves = torch.func.vjp(tensors_only, x, has_aux=True)
+    x0s, pull, leaves = torch.func.vjp(tensors_only, x, has_aux=True)  # pyright: ignore[reportAssignmentType]
     return x0s, pull, [_tree(lambda i: leaves[i], v) for v in spec[-1]]
 
 
@@ -217,22 +203,3 @@ def _puller(pull, x0s, k, index):
         return pull(tuple(v if j == k else torch.zeros_like(y) for j, y in enumerate(x0s)))[0]
 
     return vjp
-
-
-def _rms(d: Tensor) -> Tensor:
-    return d.detach().flatten(1).square().mean(1).sqrt().cpu()
-
-
-def _record(trace: Trace, ctx: Context, preds: Predictions, branches: Sequence[Branch], moves: dict) -> None:
-    nfe = torch.zeros(len(ctx.x), dtype=torch.long)
-    c = preds.x0(COND).detach().flatten(1)
-    cosine = {}
-    for b in branches:
-        nfe += 1 if b.rows is None else b.rows.cpu().long()
-        if b is not branches[0]:
-            name = f"{b.cond if isinstance(b.cond, str) else 'late'}/{b.net}" + (f"/{b.perturb[0]}" if b.perturb else "")
-            cosine[name] = torch.cosine_similarity(c, preds.x0(b).detach().flatten(1)).cpu()
-    trace.sigma.append(ctx.sigma)
-    trace.nfe.append(nfe)
-    trace.rms.append(moves)
-    trace.cosine.append(cosine)

@@ -107,10 +107,13 @@ class Context(NamedTuple):
         return x0 if self.decode is None else self.decode(x0)
 
 
+PullBack = Callable[[Tensor], Tensor]
+
+
 class Predictions(Mapping[Branch, Prediction]):
     """Branch -> Prediction of one step; with gradients asked for, also the pull-back through the network."""
 
-    def __init__(self, items: Mapping[Branch, Prediction], pulls: Mapping[Branch, Callable[[Tensor], Tensor]] | None = None):
+    def __init__(self, items: Mapping[Branch, Prediction], pulls: Mapping[Branch, PullBack] | None = None):
         self.items_, self.pulls = dict(items), dict(pulls or {})
 
     def __getitem__(self, branch: Branch) -> Prediction:
@@ -150,7 +153,8 @@ class Guidance:
 
     @property
     def requires(self) -> frozenset[str]:
-        """Capabilities it needs: "null", "gradient", "decode", "axis" (x has [B, H, D] or more), "net:X", "cond:X", "perturb:X"."""
+        """Capabilities it needs: "null", "gradient", "decode", "axis" (x is `[B, H, D]` or more), "net:X", "cond:X",
+        "perturb:X"."""
         return frozenset()
 
     def init(self, ctx: Context) -> Any:

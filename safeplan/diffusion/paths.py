@@ -6,6 +6,7 @@ floats, so that what a step does is known ahead; all tensors may be of any shape
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import ClassVar
 
 import torch
@@ -25,7 +26,7 @@ class Grid:
         sig = self.sigma
         if len(self.a) != len(self.s) or len(sig) < 2:
             raise ConfigError(f"grid: {len(self.a)} values of a and {len(self.s)} of s; give at least 2 of each")
-        if any(q >= p for p, q in zip(sig, sig[1:], strict=False)):
+        if any(q >= p for p, q in pairwise(sig)):
             raise ConfigError(f"grid: sigma must fall strictly, got {[round(v, 5) for v in sig]}")
 
     @property
@@ -112,7 +113,7 @@ class VPCosine(Path):
 
 @dataclass(frozen=True)
 class Flow(Path):
-    """Rectified flow a = 1 - t, s = t. Lipman et al. 2023 [flow_matching], eq. 20. `shift` > 1 spends steps on noise."""
+    """Rectified flow a = 1 - t, s = t. Lipman et al. 2023 [flow_matching], eq. 20. `shift` > 1: more noisy steps."""
 
     name = "flow"
     shift: float = 1.0
@@ -199,8 +200,8 @@ class FisorVP(Path):
         steps = self.T if steps is None else steps
         if not 1 <= steps <= self.T:
             raise ConfigError(f"fisor_vp: {steps} steps asked for, the schedule has {self.T}; give 1 to {self.T}")
-        t = torch.linspace(self.T - 1, 0, steps, dtype=torch.float64).round() if steps > 1 else torch.tensor([self.T - 1.0])
-        return self.points(torch.cat([t.double(), torch.tensor([-1.0], dtype=torch.float64)]))
+        t = torch.linspace(self.T - 1, 0, steps, dtype=torch.float64).round()
+        return self.points(torch.nn.functional.pad(t, (0, 1), value=-1.0))
 
     def draw(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         device = generator.device if generator is not None else None

@@ -17,6 +17,25 @@ def rounded_box(px, py, cx, cy, yaw, hx, hy, r, xp) -> Any:
     return outside + xp.minimum(xp.maximum(qx, qy), 0.0) - r
 
 
+def box_and_normal(px: Array, py: Array, cx: Array, cy: Array, yaw: Array, hx: Array, hy: Array, r: Array):
+    """Signed distance of `rounded_box` and its gradient in the point, the outward unit normal; NumPy."""
+    dx, dy = px - cx, py - cy
+    if not (np.any(hx) or np.any(hy)):
+        d = np.sqrt(dx * dx + dy * dy)
+        safe = np.maximum(d, 1e-12)
+        return d - r, dx / safe, dy / safe
+    c, s = np.cos(yaw), np.sin(yaw)
+    lx, ly = c * dx + s * dy, c * dy - s * dx
+    qx, qy = np.abs(lx) - hx, np.abs(ly) - hy
+    ox, oy = np.maximum(qx, 0.0), np.maximum(qy, 0.0)
+    d = np.sqrt(ox * ox + oy * oy)
+    out, across = d > 0, qx > qy
+    safe = np.where(out, d, 1.0)
+    gx = np.where(out, ox / safe, across) * np.sign(lx)
+    gy = np.where(out, oy / safe, ~across) * np.sign(ly)
+    return d + np.minimum(np.maximum(qx, qy), 0.0) - r, c * gx - s * gy, s * gx + c * gy
+
+
 def polytope(px, py, faces, xp) -> Any:
     """Lower bound of the signed distance to {p: a.p <= b for all (ax, ay, b) in faces}, unit normals; exact inside."""
     d = None

@@ -60,7 +60,7 @@ def load_recordings(folder: Path) -> tuple[Recording, ...]:
 
 
 def lag(z: np.ndarray, tau: float, h: float) -> np.ndarray:
-    """First-order lag of `z [N, ...]`, each value held for `h` s; exact, starts settled, so output k knows inputs < k."""
+    """First-order lag of `z [N, ...]`, each value held for `h` s; exact, settled at first; output k knows inputs < k."""
     from scipy.signal import lfilter
 
     keep = np.exp(-h / tau)
@@ -114,7 +114,7 @@ class Craft:
         """What `hovercraft.hovercraft` takes; without a belief all spreads are 0."""
         mean = dict.fromkeys(PARAMS, 0.0) | {f"gain_{k}": 1.0 for k in PAIRS}
         mean |= {"tau": self.tau, "drag": self.drag, "spin": self.spin, "aw": self.torque}
-        full = np.max(self.thrust(np.eye(6)[0::2]).max(0) + 0.0)
+        full = self.coeffs.sum(1).min()  # what every motor reaches
         return {
             "mass": self.mass,
             "inertia": self.inertia,
@@ -122,7 +122,7 @@ class Craft:
             "pair_arm": self.arm.tolist(),
             "max_thrust": float(np.floor(full * 10) / 10),
             "thrust_coeffs": self.coeffs.tolist(),
-            "center_of_mass": self.com.tolist(),
+            "center_of_mass": self.com.tolist(),  # from the tracked point, m; the system moves the centre of mass
             "state_sd": [0.0] * 9,
             "stretch_s": 0.25,
             "belief": belief or {k: {"mean": mean[k], "sd": 0.0} for k in PARAMS},
@@ -130,7 +130,7 @@ class Craft:
         }
 
 
-def published(file: Path, lag_s: float | None = None) -> Craft:
+def published(file: Path) -> Craft:
     """The craft of the published `holohover_params_new.yaml`, whose lag acts on the motor signals.
 
     Raises:
@@ -144,16 +144,16 @@ def published(file: Path, lag_s: float | None = None) -> Craft:
         vec = np.array([q[f"learned_motor_vec_{e}"][:2] for e in ends])
         pos = np.array([q[f"motor_pos_{e}"][:2] for e in ends]) - np.array(q["CoM"][:2])
         coeffs = np.array([q[f"signal_to_thrust_coeffs_motor_{i}"] for i in range(1, 7)])
-        mass, inertia, com, tau = q["mass"], q["inertia"], np.array(q["CoM"][:2]), lag_s or q["motor_tau"]
+        mass, inertia, com, tau = q["mass"], q["inertia"], np.array(q["CoM"][:2]), q["motor_tau"]
     except (OSError, KeyError, TypeError) as e:
-        raise DataError(f"{file}: cannot read the published parameters ({e!r}); restore it from the repository") from None
+        raise DataError(f"{file}: cannot read published parameters ({e!r}); restore it from the repository") from None
     arm = SIGN * (pos[:, 0] * vec[:, 1] - pos[:, 1] * vec[:, 0])
     angle = np.arctan2(vec[0::2, 1], vec[0::2, 0])
     return Craft(coeffs, angle, arm.reshape(3, 2).mean(1), com, 0.0, 0.0, 0.0, tau, mass, inertia)
 
 
 def regression(rec: Recording, tau: float, steps: int, on: LagOn, stride: int = 3) -> tuple[np.ndarray, np.ndarray]:
-    """Rows (columns of features, target) of all windows of `steps` samples: translation `[4W, 46]`, rotation `[2W, 21]`.
+    """Rows (features, target) of all windows of `steps` samples: translation `[4W, 46]`, rotation `[2W, 21]`.
 
     Targets: change of velocity over the window, and displacement beyond constant velocity divided by half the window
     (both m/s, rad/s), so that their errors are alike in size.
@@ -233,7 +233,7 @@ class Regressions:
                 val, vec = np.linalg.eigh(gram)
                 factors.append(np.sqrt(np.maximum(val, 0))[:, None] * vec.T)
 
-            def residual(p: np.ndarray, factors: list[np.ndarray] = factors) -> np.ndarray:
+            def residual(p: np.ndarray, factors: list[np.ndarray] = factors, craft: Craft = craft) -> np.ndarray:
                 parts = [r @ np.r_[g, -1.0] for r, g in zip(factors, craft.at(p).effects(), strict=True)]
                 return np.concatenate([*parts, ridge * (p - p0) / wide])
 
@@ -257,8 +257,16 @@ def healthy(crafts: list[Craft], limit: float = 0.3) -> list[bool]:
     return list((np.abs(strength / np.median(strength, 0) - 1) < limit).all(1))
 
 
+def _short(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(k): _short(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_short(v) for v in value]
+    return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
 def save_json(file: Path, content: dict[str, Any]) -> None:
-    """Write `content` under a temporary name, then rename."""
+    """Write `content`, numbers to six digits, under a temporary name, then rename."""
     part = file.with_suffix(".tmp")
-    part.write_text(json.dumps(content, indent=1) + "\n")
+    part.write_text(json.dumps(_short(content), indent=1) + "\n")
     part.replace(file)

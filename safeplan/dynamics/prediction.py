@@ -6,6 +6,7 @@ signals has known thrust, so its thrust states are set at every step instead of 
 W windows, K steps of a recording, P particles, S stretches, G groups of spreads.
 """
 
+from math import erf
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from safeplan.dynamics.backends import NUMPY
 from safeplan.dynamics.hovercraft import DISTURBANCES, PARAMS, hovercraft, hovercraft_belief
 from safeplan.dynamics.identification import Craft, LagOn, Recording, lag
 from safeplan.dynamics.system import System, rk4
+from safeplan.types import CUT
 
 INSTANT = 1e9  # a lag so long that thrust stands still within a step
 
@@ -37,9 +39,16 @@ def shift(state: np.ndarray, offset: np.ndarray) -> np.ndarray:
 
 
 def roll(
-    system: System, x: np.ndarray, theta: np.ndarray, u: np.ndarray, h: float, stretch: int, forced: bool, keep: list[int]
+    system: System,
+    x: np.ndarray,
+    theta: np.ndarray,
+    u: np.ndarray,
+    h: float,
+    stretch: int,
+    forced: bool,
+    keep: list[int],
 ) -> np.ndarray:
-    """States `[P, W, len(keep), 9]` after the steps in `keep` from `x [P, W, 9]` under `theta [P, S, 9]`, `u [W, K, 3]`.
+    """States `[P, W, T, 9]` after each of the T steps in `keep`, from `x [P, W, 9]`, `theta [P, S, 9]`, `u [W, K, 3]`.
 
     A stretch lasts `stretch` steps. With `forced` the thrust states are `u` itself.
     """
@@ -79,7 +88,13 @@ def predict(craft: Craft, rec: Recording, first: np.ndarray, keep: list[int], on
 
 
 def particles(
-    craft: Craft, par: dict[str, Any], rec: Recording, first: np.ndarray, keep: list[int], n: int, rng: np.random.Generator
+    craft: Craft,
+    par: dict[str, Any],
+    rec: Recording,
+    first: np.ndarray,
+    keep: list[int],
+    n: int,
+    rng: np.random.Generator,
 ) -> np.ndarray:
     """Motion `[n, W, len(keep), 6]` of the tracked point under draws from the belief in `par`, stretch by stretch."""
     stretch = round(par["stretch_s"] * rec.rate)
@@ -112,10 +127,13 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "velocity": ("vx", "vy"),
     "spin_rate": ("w",),
     "gain": ("gain_a", "gain_b", "gain_c"),
+    "thrust": ("fa", "fb", "fc"),
     "push": ("ax", "ay"),
     "twist": ("aw",),
-    "fixed": ("px", "py", "yaw", "fa", "fb", "fc", "tau", "drag", "spin"),
+    "fixed": ("px", "py", "yaw", "tau", "drag", "spin"),
 }
+# variance of a standard normal cut at +-CUT, which is what a belief draws
+VARIANCE = 1 - 2 * CUT * np.exp(-(CUT**2) / 2) / np.sqrt(2 * np.pi) / erf(CUT / np.sqrt(2))
 
 
 def sensitivities(craft: Craft, par: dict[str, Any], rec: Recording, first: np.ndarray, keep: list[int]) -> np.ndarray:
@@ -143,7 +161,8 @@ def sensitivities(craft: Craft, par: dict[str, Any], rec: Recording, first: np.n
     slope = (path[1:] - path[0]) / small
     out = np.zeros((len(GROUPS), *slope.shape[1:], 3))
     for d, (g, n, _) in zip(slope, moves, strict=True):
-        out[list(GROUPS).index(g)] += (sd[n] if g == "fixed" else 1.0) ** 2 * d[..., :, None] * d[..., None, :]
+        scale = VARIANCE * (sd[n] if g == "fixed" else 1.0) ** 2
+        out[list(GROUPS).index(g)] += scale * d[..., :, None] * d[..., None, :]
     return out
 
 
@@ -157,7 +176,7 @@ def calibrate(
 ) -> dict[str, float]:
     """Spreads of the groups of `GROUPS` (but "fixed") under which 90 % regions hold 90 % of `error [W, T, 3]` (pose).
 
-    For every horizon, each of `bins [W]` (how hard the motors work) and position and yaw apart, the 90 % quantile of the
+    For every horizon, each of `bins [W]` (how hard the motors work), position and yaw apart, the 90 % quantile of the
     squared Mahalanobis distance is brought to that of chi-square, in the least-squares sense on a log scale.
 
     Args:

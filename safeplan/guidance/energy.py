@@ -77,7 +77,7 @@ class Energy(Guidance):
 
         x0 = guided.x0.detach()
         if self.proximal:
-            g, hessian = torch.func.vjp(slope, x0)
+            g, hessian = torch.func.vjp(slope, x0)  # pyright: ignore[reportAssignmentType]
             d = newton(g, spread, lambda p: hessian(p)[0], self.iterations)
         else:
             d = -spread(slope(x0))

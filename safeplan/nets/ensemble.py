@@ -1,6 +1,7 @@
 """Several equal MLPs as one batched matrix product per layer."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ class EnsembleMLP(nn.Module):
         sizes = [inputs, *hidden, outputs]
         self.members = members
         self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
-        for a, b in zip(sizes, sizes[1:], strict=False):
+        for a, b in pairwise(sizes):
             w = torch.empty(members, a, b)
             for k in range(members):
                 nn.init.xavier_uniform_(w[k])

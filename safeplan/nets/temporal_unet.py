@@ -38,6 +38,12 @@ class CondEncoder(nn.Module):
         return total
 
 
+def zero_(layer: nn.Module) -> None:
+    """All parameters to 0: what the layer feeds starts as it would without it."""
+    for p in layer.parameters():
+        nn.init.zeros_(p)
+
+
 class ResBlock(nn.Module):
     """GroupNorm, SiLU, conv, scale and shift by the condition (FiLM) [film], SiLU, conv, and the residual."""
 
@@ -47,8 +53,7 @@ class ResBlock(nn.Module):
         self.film = nn.Linear(emb, 2 * cout)
         self.norm2, self.conv2 = nn.GroupNorm(groups, cout), nn.Conv1d(cout, cout, 3, padding=1)
         self.skip = nn.Conv1d(cin, cout, 1) if cin != cout else nn.Identity()
-        nn.init.zeros_(self.conv2.weight)
-        nn.init.zeros_(self.conv2.bias)
+        zero_(self.conv2)
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         h = self.conv1(nn.functional.silu(self.norm1(x)))
@@ -67,9 +72,15 @@ class TemporalUNet(nn.Module):
     """
 
     learned_null = True
+    freq: Tensor
 
     def __init__(
-        self, dim: int, cond: Mapping[str, Leaf] | None = None, width: int = 32, emb: int = 128, time_scale: float = 100.0
+        self,
+        dim: int,
+        cond: Mapping[str, Leaf] | None = None,
+        width: int = 32,
+        emb: int = 128,
+        time_scale: float = 100.0,
     ) -> None:
         super().__init__()
         c1, c2, c3 = width, 2 * width, 3 * width
@@ -83,8 +94,7 @@ class TemporalUNet(nn.Module):
         self.mid = ResBlock(c3, c3, emb)
         self.up = nn.ModuleList([ResBlock(c3 + c2, c2, emb), ResBlock(c2 + c1, c1, emb)])
         self.norm, self.out = nn.GroupNorm(8, c1), nn.Conv1d(c1, dim, 3, padding=1)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
+        zero_(self.out)
 
     @property
     def nullable(self) -> bool:

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from safeplan.dynamics.distance import clearance
 from safeplan.dynamics.system import System
 from safeplan.planning.checks import input_fault, scene_fault
 from safeplan.planning.config import PlannerConfig
@@ -165,7 +166,7 @@ class Planner:
     def _tightened(
         self, s: "_Setting", candidate: tuple[Array, Array], weights: Weights, inflate: float, clock: "_Clock"
     ) -> tuple[Solution, Risk, Reference]:
-        cfg, guess = self.cfg, candidate
+        cfg, guess = self.cfg, self._clear(s, candidate)
         loss = np.zeros((cfg.horizon, len(s.scene.obstacles) + 1))
         risk, reference, found = None, None, None
         for i in range(cfg.passes + 1):
@@ -183,6 +184,19 @@ class Planner:
             loss = np.maximum(loss, now) if i else now
         assert risk is not None and reference is not None and found is not None
         return found, risk, reference
+
+    def _clear(self, s: "_Setting", candidate: tuple[Array, Array]) -> tuple[Array, Array]:
+        """Stop a guess before it runs into something: half-planes taken inside an obstacle contradict each other."""
+        states, controls = candidate
+        times = (self.cfg.latency + np.arange(len(states))) * self.system.dt
+        hit = clearance(self.system, states.T, s.scene.centers(times), s.scene).min(axis=1) < 0
+        hit[0] = False
+        if not hit.any():
+            return candidate
+        k = int(np.argmax(hit))
+        states, controls = states.copy(), controls.copy()
+        states[k:], controls[k:] = states[k - 1], 0.0
+        return states, controls
 
     def _solve(
         self, s: "_Setting", candidate: tuple, guess: tuple, margins: Array, weights: Weights, clock: "_Clock"

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from safeplan.dynamics.distance import clearance
+from safeplan.dynamics.backends import NUMPY
+from safeplan.dynamics.distance import box_and_normal, clearance, footprint_centers, inside_box
 from safeplan.dynamics.system import System
 from safeplan.reach.certificate import clopper_pearson
 from safeplan.reach.particles import Flow
@@ -14,25 +15,31 @@ def pair_clearance(system: System, flow: Flow, centers: Array, scene: Scene) -> 
     return clearance(system, flow.states.transpose(1, 2, 0), centers, scene)
 
 
-def between(system: System, flow: Flow, centers: Array, c: Array) -> Array:
+def between(system: System, flow: Flow, centers: Array, scene: Scene) -> Array:
     """Lower bound `[P, T-1, K+1]` of the clearance between checked times.
 
-    Clearance changes no faster than the relative motion, so its minimum over an interval is at least
-    (c_k + c_{k+1} - L) / 2 with L the path length travelled, here chord plus what the acceleration bound allows.
+    A signed distance to a convex set is convex along straight relative motion, so the tangents at both ends of an
+    interval bound it from below. What the true path may depart from its chord, accel_bound dt^2 / 8, is taken off.
     """
-    x = flow.states
-    ix, iy = system.position
-    dt = flow.times[1] - flow.times[0]
-    own = np.hypot(np.diff(x[:, ix], axis=0), np.diff(x[:, iy], axis=0)).T + system.accel_bound * dt**2 / 4
-    if system.yaw is not None:
-        reach = max(np.hypot(dx, dy) for dx, dy, _ in system.footprint)
-        if reach:
-            own = own + reach * np.abs(np.diff(x[:, system.yaw], axis=0)).T
-    theirs = np.diff(centers, axis=1)
-    length = np.empty((*own.shape, c.shape[-1]))
-    length[..., :-1] = own[..., None] + np.sqrt(theirs[..., 0] ** 2 + theirs[..., 1] ** 2)
-    length[..., -1] = own
-    return (c[:, :-1] + c[:, 1:] - length) / 2
+    h = flow.times[1] - flow.times[0]
+    shape = [scene.column(k) for k in ("yaw", "hx", "hy", "r")]
+    out = None
+    for px, py, r in footprint_centers(system, flow.states.transpose(1, 2, 0), NUMPY):
+        sd, nx, ny = box_and_normal(px[..., None], py[..., None], centers[..., 0], centers[..., 1], *shape)
+        mx = np.diff(px, axis=1)[..., None] - np.diff(centers[..., 0], axis=1)
+        my = np.diff(py, axis=1)[..., None] - np.diff(centers[..., 1], axis=1)
+        a, b = sd[:, :-1], sd[:, 1:]
+        sa = nx[:, :-1] * mx + ny[:, :-1] * my  # slopes of the tangents over the interval
+        sb = nx[:, 1:] * mx + ny[:, 1:] * my
+        dip = (sa < 0) & (sb > 0)
+        cross = (b - sb - a) / np.where(dip, sa - sb, 1.0)
+        low = np.where(dip, a + sa * np.clip(cross, 0.0, 1.0), np.where(sa >= 0, a, b))
+        low = np.minimum(low, np.minimum(a, b)) - r
+        wall = inside_box(px, py, scene.bounds, NUMPY) - r  # concave along a line: least at an end
+        low = np.concatenate([low, np.minimum(wall[:, :-1], wall[:, 1:])[..., None]], axis=-1)
+        out = low if out is None else np.minimum(out, low)
+    assert out is not None
+    return out - system.accel_bound * h**2 / 8
 
 
 def collision_risk(c: Array, times: Array, confidence: float = 0.95) -> Risk:

@@ -16,6 +16,7 @@ from safeplan.diffusion import (
     Guidance,
     Pin,
     Prediction,
+    Predictions,
     Trace,
     VPCosine,
     as_cond,
@@ -23,6 +24,7 @@ from safeplan.diffusion import (
     ddim,
     denoise,
     heun,
+    renoise,
 )
 from safeplan.diffusion.cond import concat
 from safeplan.errors import CapabilityError, ConfigError, ShapeError
@@ -122,15 +124,9 @@ def test_late_branch_sees_the_early_predictions():
     net, ctx = Counted(ring()), scene()
     guided, _ = denoise(net, ctx, (CFG(2.0, Branch(opposite)),))
     c = ring().x0(ctx.x, ctx.a, ctx.s, ctx.conds["cond"])
-    other = ring().x0(ctx.x, ctx.a, ctx.s, opposite({COND: None} and denoise_preds(c), ctx))
+    other = ring().x0(ctx.x, ctx.a, ctx.s, opposite(Predictions({COND: Prediction(c)}), ctx))
     assert net.rows == [6, 6] and seen[0] == (6, 2)
     torch.testing.assert_close(guided.x0, 2 * c - other)
-
-
-def denoise_preds(c):
-    from safeplan.diffusion import Predictions
-
-    return Predictions({COND: Prediction(c)})
 
 
 @pytest.mark.parametrize("sampler", [ddim, heun])
@@ -169,6 +165,32 @@ def test_capabilities_are_checked_before_the_first_forward():
         d.raw(z, torch.tensor(0.6), torch.tensor(0.8), None, {("pag", 3): torch.ones(2, dtype=torch.bool)})
     with pytest.raises(ConfigError, match="parametrisation"):
         Denoiser(Net(), VPCosine(), "score")
+
+
+def test_clock_pre_and_aux_under_gradients():
+    """The network's own clock and input hook; what it reports survives torch.func."""
+    seen = {}
+
+    def net(x, t, leaves, null):
+        seen.update(t=t, x=x)
+        return x, {"square": x**2, "nothing": None}
+
+    d = Denoiser(net, VPCosine(), "x0", clock=lambda a, s: 1000 * s / a, pre=lambda x: x + 1)
+    ctx = scene()
+
+    class Look(Guidance):
+        grad = True
+
+        def __call__(self, guided, predictions, ctx, state):
+            aux = predictions[COND].aux
+            assert aux["nothing"] is None and len(predictions) == 1 and list(predictions) == [COND]
+            torch.testing.assert_close(aux["square"], (ctx.x + 1) ** 2)
+            return guided.shift(predictions.vjp(torch.ones_like(ctx.x))), state
+
+    guided, _ = denoise(d, ctx, (Look(),))
+    torch.testing.assert_close(guided.x0, ctx.x + 2)
+    torch.testing.assert_close(seen["t"], torch.full((6,), 1300.0, dtype=F64))
+    assert "gradient" in d.capabilities and Look().citation() == "Look: safeplan"
 
 
 def test_perturbation_reaches_the_network_as_a_row_mask_with_aux():
@@ -245,8 +267,6 @@ def test_zero_null_reaches_networks_without_their_own():
 @pytest.mark.parametrize("metric", ["posterior", "scalar"])
 def test_one_step_compiles_as_a_whole(metric):
     """CFG and an energy with one VJP, fold and DDIM step, as one graph."""
-    from safeplan.diffusion.samplers import renoise
-
     mix, ctx = ring(), scene()
     chain = (CFG(2.0, interval=(0.1, 5.0)), Energy(lambda v: (v - 1.0).square().sum(1), metric=metric))
 

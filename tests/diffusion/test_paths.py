@@ -31,9 +31,13 @@ def test_variance_preserving(path):
 def test_fisor_table_is_the_published_one():
     a, _ = FisorVP().at(torch.arange(5.0, dtype=torch.float64))
     a2 = a**2
-    torch.testing.assert_close(a2, torch.tensor([0.80413, 0.43518, 0.15850, 0.03885, 0.00641]).double(), atol=6e-6, rtol=0)
+    torch.testing.assert_close(
+        a2, torch.tensor([0.80413, 0.43518, 0.15850, 0.03885, 0.00641]).double(), atol=6e-6, rtol=0
+    )
     betas = 1 - a2 / torch.cat([torch.ones(1).double(), a2[:-1]])
-    torch.testing.assert_close(betas, torch.tensor([0.19587, 0.45882, 0.63578, 0.75488, 0.83503]).double(), atol=6e-6, rtol=0)
+    torch.testing.assert_close(
+        betas, torch.tensor([0.19587, 0.45882, 0.63578, 0.75488, 0.83503]).double(), atol=6e-6, rtol=0
+    )
     t = FisorVP().time(*FisorVP().at(torch.arange(5.0)))
     torch.testing.assert_close(t, torch.arange(5.0), atol=1e-5, rtol=0)
 

@@ -1,6 +1,7 @@
 """Samplers against closed forms: one Gaussian has an exact flow map, a mixture exact densities and class shares."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -57,7 +58,7 @@ def test_convergence_order(sampler, order, path):
         grid = path.karras(n + 1, 0.1, 8.0, 3.0)
         grid = Grid(grid.a[:-1], grid.s[:-1])
         errors.append((sampler(g, z, grid) - flow_map(g, z, grid)).square().mean().sqrt().item())
-    rates = [math.log2(a / b) for a, b in zip(errors, errors[1:], strict=False)]
+    rates = [math.log2(a / b) for a, b in pairwise(errors)]
     assert abs(rates[-1] - order) < 0.3, (errors, rates)
     assert errors[-1] < (0.05 if order == 1 else 0.005)
 

@@ -7,7 +7,7 @@ import torch
 
 from safeplan.dynamics.backends import CASADI, NUMPY, TORCH
 from safeplan.dynamics.bicycle import bicycle
-from safeplan.dynamics.distance import clearance, footprint_centers, inside_box, polytope, rounded_box
+from safeplan.dynamics.distance import box_and_normal, clearance, footprint_centers, inside_box, polytope, rounded_box
 from safeplan.types import Goal, Obstacle, Scene
 
 BOX = (0.4, -0.2, 0.7, 0.8, 0.3, 0.1)  # cx, cy, yaw, hx, hy, r
@@ -74,3 +74,16 @@ def test_clearance_shapes_and_walls():
     front = max(dx + r for dx, _, r in car.footprint)
     assert c[0, 0, 0] == pytest.approx(9 - front)
     assert c[0, 0, 2] == pytest.approx(min(5 + min(dx - r for dx, _, r in car.footprint), 5 - car.footprint[0][2]))
+
+
+def test_normal_is_the_gradient():
+    p = np.random.default_rng(2).uniform(-2, 2, (2, 200))
+    box = tuple(np.array(v) for v in BOX)
+    for shape in (box, (*box[:3], np.array(0.0), np.array(0.0), box[5])):
+        sd, nx, ny = box_and_normal(p[0], p[1], *shape)
+        np.testing.assert_allclose(sd, rounded_box(p[0], p[1], *shape, NUMPY), atol=1e-8)
+        eps = 1e-6
+        gx = (rounded_box(p[0] + eps, p[1], *shape, NUMPY) - rounded_box(p[0] - eps, p[1], *shape, NUMPY)) / (2 * eps)
+        gy = (rounded_box(p[0], p[1] + eps, *shape, NUMPY) - rounded_box(p[0], p[1] - eps, *shape, NUMPY)) / (2 * eps)
+        np.testing.assert_allclose(nx, gx, atol=1e-4)
+        np.testing.assert_allclose(ny, gy, atol=1e-4)

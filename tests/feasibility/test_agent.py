@@ -36,7 +36,8 @@ def rand_batch(n: int = 64) -> dict[str, torch.Tensor]:
 
 
 def test_learns_the_feasible_set_of_a_line():
-    config = replace(SMALL, batch=256, critic_rows=256, hidden=32, gamma=0.9, scale_rewards=False, target_rate=0.05, lr=3e-3)
+    changes = {"batch": 256, "critic_rows": 256, "gamma": 0.9, "target_rate": 0.05, "lr": 3e-3, "hidden": 32, "ema_rate": 0.02}
+    config = replace(SMALL, **changes, violation="column", scale_rewards=False)
     data = columns(line_log(), config)
     agent = Fisor(1, 1, config)
     for i in range(250):
@@ -48,7 +49,7 @@ def test_learns_the_feasible_set_of_a_line():
     q_h = agent.q_h(np.array([[0.3], [0.3]]), np.array([[1.0], [-1.0]]))
     assert q_h[0] > 0 > q_h[1]
     w = agent.weights(np.array([[0.3], [0.3]]), np.array([[1.0], [-1.0]]))
-    assert w[0] == 0 < w[1]
+    assert w[1] > 2 * w[0]
     actions = agent.act(np.full((50, 1), 0.35, np.float32), torch_rng(0, "act"))
     assert (actions < 0.4).mean() > 0.9
 

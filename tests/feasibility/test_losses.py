@@ -47,13 +47,13 @@ def test_chain_has_the_known_feasible_set():
 
     So 0 is feasible and 1, 2 are not: iterating the operator must give exactly these signs, for any start.
     """
-    h = torch.tensor([-1.0, -1.0, 25.0])
+    h = torch.tensor([-1.0, -1.0, 25.0], dtype=torch.float64)
     after = torch.tensor([[0, 1], [2, 2], [2, 2]])
     gamma, values = 0.99, []
     for start in (-50.0, 50.0):
-        v = torch.full((3,), start)
-        for _ in range(5000):
-            q = feasible_bellman(h[:, None], torch.ones(3, 2), v[after], gamma)
+        v = torch.full((3,), start, dtype=torch.float64)
+        for _ in range(2000):
+            q = feasible_bellman(h[:, None], torch.ones(3, 2, dtype=torch.float64), v[after], gamma)
             v = q.amin(-1)
         values.append(v)
     torch.testing.assert_close(values[0], values[1], atol=1e-4, rtol=1e-4)  # a contraction: one fixed point

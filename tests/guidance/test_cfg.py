@@ -3,7 +3,20 @@ import math
 import pytest
 import torch
 
-from safeplan.diffusion import EDM, Cond, Context, Denoiser, Flow, Trace, VPCosine, VPLinear, conditions, ddim, denoise, heun
+from safeplan.diffusion import (
+    EDM,
+    Cond,
+    Context,
+    Denoiser,
+    Flow,
+    Trace,
+    VPCosine,
+    VPLinear,
+    conditions,
+    ddim,
+    denoise,
+    heun,
+)
 from safeplan.errors import ConfigError
 from safeplan.guidance import CFG
 from tests.toy import ring
@@ -24,8 +37,8 @@ def test_cfg_is_the_same_in_every_parametrisation(dtype, tol):
     ctx = Context(z, a, s, 0.75, 0, conditions(label))
     want, _ = denoise(mix, ctx, (CFG(3.0),))
     for path, kind in (
-        (VPCosine(), "x0"), (VPCosine(), "eps"), (VPLinear(), "eps"), (VPCosine(), "v"), (Flow(), "flow"), (EDM(), "edm"),
-        (EDM(), "eps"),
+        (VPCosine(), "x0"), (VPCosine(), "eps"), (VPLinear(), "eps"), (VPCosine(), "v"), (Flow(), "flow"),
+        (EDM(), "edm"), (EDM(), "eps"),
     ):  # fmt: skip
         got, _ = denoise(Denoiser(mix.net(path, kind), path, kind), ctx, (CFG(3.0),))
         assert (got.x0 - want.x0).abs().max() < tol, (path.name, kind)

@@ -96,7 +96,7 @@ def test_gradient_goes_through_decode():
     """Finite differences of the energy of physical units give the explicit identity-metric step."""
     scale, shift = torch.tensor([3.0, 0.2], dtype=F64), torch.tensor([1.0, -2.0], dtype=F64)
     decode = lambda v: v * scale + shift  # noqa: E731
-    energy = lambda y: (torch.sin(y[:, 0]) * y[:, 1] ** 2)  # noqa: E731
+    energy = lambda y: torch.sin(y[:, 0]) * y[:, 1] ** 2  # noqa: E731
     x0 = torch.tensor([[0.3, -0.7], [1.1, 0.4]], dtype=F64)
     one = torch.tensor(0.6, dtype=F64)
     ctx = Context(x0, one, one, 1.0, 0, conditions(None), decode)

@@ -136,10 +136,10 @@ def test_between_bounds_the_clearance_on_a_finer_grid():
     from dataclasses import replace
 
     bounded = replace(coarse, accel_bound=8.0)
-    low = between(bounded, *out[0][:2], out[0][2])
+    low = between(bounded, *out[0][:2], scene)
     true = np.stack([out[1][2][:, 40 * k : 40 * k + 41].min(axis=1) for k in range(10)], axis=1)
     assert (low <= true + 1e-9).all()
-    assert np.median(true - low) < 0.25
+    assert np.median(true - low) < 0.03
 
 
 def test_belief_errors_name_the_shape():

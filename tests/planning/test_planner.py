@@ -1,0 +1,175 @@
+"""The planner: certified where it can be, a status and a safe stop where it cannot, never an exception."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from safeplan.dynamics.hovercraft import hovercraft, hovercraft_belief
+from safeplan.dynamics.world import World
+from safeplan.errors import ConfigError
+from safeplan.planning import FanProposer, Planner, PlannerConfig, Proposals, run_mission
+from safeplan.planning.checks import reachable
+from safeplan.reach import count_collisions
+from safeplan.types import Goal, Obstacle, Scene, Status
+
+START = np.array([0.4, 1.0, 0, 0, 0, 0, 0, 0, 0.0])
+OPEN = Scene((Obstacle(1.4, 1.06, r=0.15), Obstacle(2.2, 0.5, r=0.1, vy=0.05, sigma_v=0.03)), Goal(2.8, 1.0, 0.12), (0, 0, 3.2, 2))
+CONFIG = PlannerConfig(horizon=16, latency=2, replan_every=2, deadline_s=30.0)
+
+
+@pytest.fixture(scope="module")
+def planner():
+    return Planner(hovercraft(), CONFIG)
+
+
+@pytest.fixture(scope="module")
+def certified(planner):
+    return planner.plan(hovercraft_belief(START), OPEN, generator=np.random.default_rng(0))
+
+
+def test_a_certified_plan_keeps_its_word(planner, certified):
+    assert certified.status is Status.CERTIFIED, certified.message
+    c = certified.certificate
+    assert c.holds and c.upper <= CONFIG.gamma
+    hits = count_collisions(planner.system, certified.reference, certified.belief, OPEN, 3000, 12345)
+    assert hits / 3000 <= CONFIG.gamma
+    assert certified.clearance > 0
+    assert certified.states.shape == (CONFIG.latency + CONFIG.horizon + 1, 9)
+    assert (np.abs(certified.reference.states[-1, 3:6]) < [0.02, 0.02, 0.5]).all(), "ends at rest"
+    assert (np.abs(certified.controls) <= planner.system.control_high * 0.75 + 1e-6).all()
+
+
+def test_the_same_call_gives_the_same_plan(planner, certified):
+    again = planner.plan(hovercraft_belief(START), OPEN, generator=np.random.default_rng(0))
+    assert (again.reference.states == certified.reference.states).all() and again.certificate == certified.certificate
+
+
+def test_the_committed_steps_are_those_of_the_previous_plan(planner, certified):
+    from safeplan.planning.references import advance
+
+    total = CONFIG.latency + CONFIG.horizon + CONFIG.tail
+    rest = advance(planner.nlp, certified.reference, 2, total, planner.system.theta)
+    previous = replace(certified, reference=rest)
+    belief = hovercraft_belief(rest.states[0])
+    plan = planner.plan(belief, OPEN.at(0.2), previous=previous, generator=np.random.default_rng(1))
+    assert plan.status is Status.CERTIFIED
+    assert (plan.reference.controls[: CONFIG.latency] == rest.controls[: CONFIG.latency]).all()
+
+
+@pytest.mark.parametrize(
+    ("scene", "status"),
+    [
+        (replace(OPEN, obstacles=(Obstacle(0.45, 1.0, r=0.2),)), Status.START_IN_COLLISION),
+        (replace(OPEN, bounds=(1.0, 0, 3.2, 2)), Status.START_IN_COLLISION),
+        (replace(OPEN, goal=Goal(9.0, 9.0, 0.1)), Status.UNREACHABLE),
+        (replace(OPEN, obstacles=(Obstacle(1.5, 1.0, hx=0.1, hy=1.2),)), Status.UNREACHABLE),
+        (replace(OPEN, goal=Goal(np.nan, 1.0, 0.1)), Status.BAD_INPUT),
+    ],
+)
+def test_hopeless_scenes_end_in_a_status(planner, scene, status):
+    plan = planner.plan(hovercraft_belief(START), scene, generator=np.random.default_rng(0))
+    assert plan.status is status
+    assert "safe stop" in plan.message
+    assert np.isfinite(plan.reference.states).all() and np.isfinite(plan.reference.controls).all()
+
+
+@pytest.mark.parametrize("where", ["x_mean", "theta_mean"])
+def test_nan_in_the_belief_is_named(planner, where):
+    belief = hovercraft_belief(START)
+    value = getattr(belief, where).copy()
+    value[1] = np.nan
+    plan = planner.plan(replace(belief, **{where: value}), OPEN)
+    assert plan.status is Status.BAD_INPUT and "nan at index 1" in plan.message
+    assert (plan.controls == 0).all()
+
+
+def test_wrong_shape_is_named(planner):
+    belief = replace(hovercraft_belief(START), x_mean=np.zeros(4), x_sd=np.zeros(4))
+    plan = planner.plan(belief, OPEN)
+    assert plan.status is Status.BAD_INPUT and "shape (4,), expected (9,)" in plan.message
+
+
+def test_out_of_time_goes_on_along_the_previous_plan(planner, certified):
+    late = planner.plan(hovercraft_belief(START), OPEN, previous=certified, deadline_s=1e-6)
+    assert late.status is Status.LATE and "previous plan" in late.message
+    n = len(certified.reference.controls)
+    assert (late.reference.controls[:n] == certified.reference.controls).all()
+    assert late.certificate is not None and late.certificate.attempt > CONFIG.attempts
+
+
+def test_solver_that_cannot_finish_ends_in_a_safe_stop():
+    hasty = Planner(hovercraft(), replace(CONFIG, max_iter=1))
+    plan = hasty.plan(hovercraft_belief(START), OPEN, generator=np.random.default_rng(0))
+    assert plan.status is Status.INFEASIBLE and "safe stop: braking now" in plan.message
+
+
+def test_unlike_the_logs_is_a_status():
+    def strange(x, scene, n, seed):
+        return Proposals(np.tile(x, (n, CONFIG.horizon + 1, 1)), np.zeros((n, CONFIG.horizon, 3)), supported=False)
+
+    plan = Planner(hovercraft(), CONFIG, strange).plan(hovercraft_belief(START), OPEN)
+    assert plan.status is Status.OUT_OF_SUPPORT and plan.certificate is not None
+
+
+def test_a_proposer_that_breaks_does_not_stop_the_loop():
+    def broken(x, scene, n, seed):
+        raise RuntimeError("no weights")
+
+    plan = Planner(hovercraft(), CONFIG, broken).plan(hovercraft_belief(START), OPEN)
+    assert plan.status is Status.INFEASIBLE and "no weights" in plan.message
+
+
+def test_braking_from_speed_stops_and_is_certified():
+    moving = START.copy()
+    moving[3] = 0.6
+    wall = replace(OPEN, obstacles=(Obstacle(0.45, 1.5, r=0.2),), goal=Goal(9, 9, 0.1))
+    plan = Planner(hovercraft(), CONFIG).plan(hovercraft_belief(moving), wall)
+    assert plan.status is Status.UNREACHABLE
+    assert (np.abs(plan.reference.states[-1, 3:6]) < [0.02, 0.02, 0.5]).all()
+    assert plan.certificate.holds
+
+
+def test_tighter_bounds_keep_more_clearance():
+    gap = Scene((Obstacle(1.3, 0.55, r=0.25), Obstacle(1.3, 1.5, r=0.25)), Goal(2.2, 1.0, 0.12), (0, 0, 3.2, 2))
+    near = Scene((Obstacle(1.2, 0.85, r=0.2),), Goal(2.2, 1.0, 0.12), (0, 0, 3.2, 2))
+    loud = replace(hovercraft_belief(START), theta_sd=2 * hovercraft_belief(START).theta_sd)
+    p = Planner(hovercraft(), CONFIG, FanProposer(hovercraft(), CONFIG.horizon, 0.5))
+    kept = [p.plan(b, near, generator=np.random.default_rng(0)).clearance for b in (hovercraft_belief(START), loud)]
+    assert kept[1] > kept[0] > 0
+    assert p.plan(hovercraft_belief(START), gap, generator=np.random.default_rng(0)).status is Status.CERTIFIED
+
+
+def test_mission_reaches_the_goal_and_is_deterministic():
+    p = Planner(hovercraft(), CONFIG)
+    missions = []
+    for _ in range(2):
+        world = World(hovercraft(), OPEN, hovercraft_belief(START), np.random.default_rng(5), 30.0)
+        missions.append(run_mission(world, p, seed=5, max_seconds=15.0))
+    a, b = missions
+    assert a.safe and a.clearance > 0 and a.share(Status.CERTIFIED) > 0.5
+    assert (a.path == b.path).all()
+    assert a.path.shape[0] == a.centers.shape[0]
+
+
+def test_reachability_of_the_goal():
+    system = hovercraft()
+    assert reachable(system, START, OPEN)
+    assert not reachable(system, START, replace(OPEN, obstacles=(Obstacle(1.5, 1.0, hx=0.05, hy=2.0),)))
+    moving = Obstacle(1.5, 1.0, hx=0.05, hy=2.0, vx=0.1)
+    assert reachable(system, START, replace(OPEN, obstacles=(moving,))), "a moving wall may go away"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"gamma": 0.0}, "gamma = 0.0"),
+        ({"particles": 100}, "power of two"),
+        ({"horizon": 0}, "horizon = 0"),
+        ({"latency": 5, "replan_every": 2}, "latency = 5 exceeds"),
+        ({"clock": "sundial"}, "choose 'wall' or 'cpu'"),
+    ],
+)
+def test_settings_are_checked(change, words):
+    with pytest.raises(ConfigError, match=words):
+        replace(PlannerConfig(), **change)

@@ -1,0 +1,156 @@
+"""Every option file composes, converts and says something new; every setting is commented; unknown keys are refused."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import yaml
+from hydra import compose, initialize_config_module
+from omegaconf import OmegaConf
+
+from safeplan import build, schema
+from safeplan.cli.complain import explain, refuse_extras
+from safeplan.cli.help import GROUPS, comments, options
+from safeplan.errors import ConfigError
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+USES = {"plan": ("env", "planner", "guidance"), "train": ("policy", "data"), "evaluate": ("env", "planner", "guidance")}
+CHOICES = [(c, f"{g}={o}") for c, groups in USES.items() for g in groups for o in options(g)]
+SETTINGS = [c for c in vars(schema).values() if dataclasses.is_dataclass(c)]
+
+
+def composed(command: str, *overrides: str):
+    """Settings of a command, as its `run` receives them."""
+    build.register(command)
+    with initialize_config_module("safeplan.configs", version_base="1.3"):
+        cfg = compose(command, list(overrides))
+    refuse_extras(cfg)
+    return OmegaConf.to_object(cfg)
+
+
+@pytest.mark.parametrize(("command", "choice"), [(c, "") for c in build.COMMANDS] + CHOICES)
+def test_every_choice_composes_and_converts(command, choice):
+    extra = {"verify": ["plan=p.json"], "info": []}.get(command, [choice] if choice else [])
+    extra += ["data.path=x.hdf5"] if choice == "data=file" else []
+    cfg = composed(command, *extra)
+    assert isinstance(cfg, build.COMMANDS[command])
+    group, _, option = choice.partition("=")
+    if group in ("env", "data", "policy"):
+        assert getattr(cfg, group).kind == option
+    if group == "guidance":
+        assert cfg.guidance.chain == ([] if option == "none" else [option])
+    if hasattr(cfg, "planner"):
+        assert build.planner_config(cfg.planner).gamma == 0.01
+
+
+def test_the_tables_cover_the_schema():
+    assert set(options("env")) == set(schema.ENVS) == set(build.ENV_IDS) == set(build.SYSTEMS)
+    assert set(options("data")) == set(schema.DATA)
+    assert set(options("policy")) == set(schema.POLICIES)
+    assert set(options("guidance")) == {*schema.GUIDANCE, "none"}
+    assert {p.name for p in CONFIGS.iterdir() if p.is_dir() and p.name != "__pycache__"} == set(GROUPS)
+
+
+def test_tuned_values_belong_to_a_choice():
+    for path in (CONFIGS / "planner" / "tuned").glob("*.yaml"):
+        assert path.stem in schema.ENVS
+    for path in (CONFIGS / "policy" / "tuned").glob("*.yaml"):
+        policy, data = next((p, path.stem[len(p) + 1 :]) for p in schema.POLICIES if path.stem.startswith(p))
+        assert data in schema.DATA
+        values = yaml.safe_load(path.read_text()) or {}
+        cfg = composed("train", f"policy={policy}", f"data={data}")
+        assert all(getattr(cfg.policy, k) == v for k, v in values.items())
+
+
+def test_no_file_repeats_a_default():
+    """A value in YAML that equals the schema's default would hide a later change of it."""
+    classes = {"planner": build.settings_class("planner"), "env": schema.EnvConfig, "data": schema.DataConfig}
+    files = [(p, classes[p.parent.name]) for g in ("env", "data") for p in (CONFIGS / g).glob("*.yaml")]
+    files += [(p, classes["planner"]) for p in (CONFIGS / "planner").rglob("*.yaml")]
+    files += [(p, build.settings_class(p.stem.split("_")[0])) for p in (CONFIGS / "policy").rglob("*.yaml")]
+    files += [(CONFIGS / f"{c}.yaml", cls) for c, cls in build.COMMANDS.items()]
+    for path, cls in files:
+        default = {f.name: f.default for f in dataclasses.fields(cls)}
+        for key, value in (yaml.safe_load(path.read_text()) or {}).items():
+            if key not in ("defaults", "hydra"):
+                assert default[key] != value, f"{path}: {key} repeats the default"
+
+
+@pytest.mark.parametrize("cls", [*SETTINGS, *(build.settings_class(n) for n in build.SETTINGS)], ids=lambda c: c.__name__)
+def test_every_setting_is_commented(cls):
+    notes = comments(cls)
+    bare = [f.name for f in dataclasses.fields(cls) if not notes.get(f.name)]
+    exempt = {"actor_blocks", "cost_temperature", "reward_temperature", "cost_clip", "reward_clip"}
+    exempt |= {"dropout"}  # FISOR's: their names are those of the paper
+    assert not set(bare) - exempt
+    assert cls.__doc__
+
+
+@pytest.mark.parametrize(
+    ("command", "override", "words"),
+    [
+        ("plan", "planner.horizn=3", ("'horizn'", "in 'planner'", "'horizon'", "gamma")),
+        ("plan", "env.dificulty=1", ("'dificulty'", "'difficulty'", "max_seconds")),
+        ("plan", "sed=1", ("'sed'", "'seed'", "device")),
+        ("train", "policy.gama=1", ("'gama'", "'gamma'")),
+        ("plan", "env=hovrcraft", ("env=hovrcraft", "'hovercraft'", "driving")),
+        ("plan", "guidance=cgf", ("guidance=cgf", "'cfg'", "energy")),
+        ("plan", "planner.horizon=long", ("planner.horizon=long", "Integer")),
+        ("plan", "guidance.chain=cfg", ("guidance.chain", "cfg")),
+        ("plan", "seed", ("seed", "EQUAL")),
+        ("evaluate", "env.difficulty=1,2", ("env.difficulty=1,2", "multirun")),
+        ("verify", "", ("plan must be given",)),
+    ],
+)
+def test_hydras_refusals_name_the_setting(command, override, words):
+    with pytest.raises(Exception) as caught:  # noqa: B017, PT011
+        composed(command, *([override] if override else []))
+    text = explain(caught.value)
+    assert text is not None and "\n" not in text
+    assert all(w in text for w in words), text
+
+
+@pytest.mark.parametrize(
+    ("command", "override", "words"),
+    [
+        ("plan", "+planner.horizn=3", "'horizn' in 'planner'. Did you mean 'horizon'"),
+        ("plan", "+x=3", "unknown setting 'x'"),
+        ("plan", "planner.gamma=2", "planner.gamma"),
+        ("plan", "guidance.chain=[cfg,enrgy]", "guidance.chain=enrgy is unknown. Did you mean 'energy'"),
+        ("plan", "device=tpu", "Choose one of: auto, cpu, cuda"),
+        ("plan", "seed=-1", "seed=-1: must be at least 0"),
+        ("plan", "env.kind=boat", "Choose one of: hovercraft"),
+        ("plan", "env.difficulty=3", "must lie in"),
+        ("train", "updates=0", "updates=0"),
+        ("train", "data.kind=file", "data.path=FILE.hdf5"),
+        ("train", "policy.pick=best", "minqc"),
+        ("evaluate", "planners=[safeplan,mcp]", "'mpc'"),
+        ("evaluate", "split=train", "tune, eval"),
+    ],
+)
+def test_our_refusals_name_the_setting(command, override, words):
+    with pytest.raises(ConfigError, match=r"\w") as caught:
+        composed(command, override)
+    assert words in str(caught.value)
+
+
+def test_chains_are_typed():
+    cfg = composed("plan", "guidance.chain=[cfg,energy]", "guidance.cfg.w=2")
+    assert (cfg.guidance.chain, cfg.guidance.cfg.w) == (["cfg", "energy"], 2.0)
+
+
+def test_thaw_and_freeze_are_inverse():
+    for name in build.SETTINGS:
+        cls = build.settings_class(name)
+        assert build.freeze(build.thaw(cls)()) == cls()
+
+
+def test_planner_changes_are_checked():
+    cfg = composed("evaluate", "+tuned.mpc.margin=0.2")
+    assert build.planner_config(cfg.planner, cfg.tuned["mpc"]).margin == 0.2
+    with pytest.raises(ConfigError, match="Did you mean 'margin'"):
+        build.planner_config(cfg.planner, {"margn": 0.2})
+
+
+def test_explain_leaves_other_errors_alone():
+    assert explain(ValueError("bug")) is None

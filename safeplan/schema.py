@@ -157,7 +157,7 @@ class EvaluateConfig(RunConfig):
     planner: Any = MISSING  # settings that all planners share
     guidance: GuidanceConfig = field(default_factory=GuidanceConfig)  # how proposals are steered
     weights: str = "auto"  # proposal model: auto (shipped with the env), none (a fan of detours), or a path
-    policy: str = "auto"  # FISOR weights of the rival `fisor`: auto (shipped with the env), or a path
+    fisor_weights: str = "auto"  # policy of the rival `fisor`: auto (shipped with the env), or a path
     tuned: dict[str, dict[str, Any]] = field(default_factory=dict)  # planner -> settings in which it differs
     planners: list[str] = field(default_factory=lambda: list(PLANNERS))  # who is compared, on the same seeds
     episodes: int = 400  # seeds are seed, seed + 1, ...

@@ -79,7 +79,7 @@ def main() -> None:
     parser.add_argument("--act", type=int, default=2)
     parser.add_argument("--batch", type=int, default=2048)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--no-compile", action="store_true", help="leave the compiled variants out (they take a minute to warm up)")
+    parser.add_argument("--no-compile", action="store_true", help="leave the compiled variants out")
     parser.add_argument("--out", type=Path, default=Path("results/benchmark_fisor.json"))
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -97,7 +97,8 @@ def main() -> None:
         "act_20": lambda v: v.act(max(args.acts // 5, 1), 20),
     }
     for v in tqdm(variants, desc="warm up", disable=None):
-        v.update(2), v.act(2, 1), v.act(2, 20)
+        for run in (lambda v=v: v.update(2), lambda v=v: v.act(2, 1), lambda v=v: v.act(2, 20)):
+            run()
     times: dict[str, dict[str, list[float]]] = {v.name: {m: [] for m in measures} for v in variants}
     for _ in tqdm(range(args.rounds), desc="rounds", disable=None):
         for measure, run in measures.items():
@@ -118,7 +119,7 @@ def main() -> None:
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     result = {
         "variants": table,
-        "settings": {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items()},
+        "settings": {k: v for k, v in vars(args).items() if k != "out"},
         "seed": args.seed,
         "threads": args.threads,
         "device": {"cpu": f"{platform.machine()}, {os.cpu_count()} cores", "gpu": gpu},

@@ -56,7 +56,7 @@ class Size:
     taus: dict[str, np.ndarray]
 
 
-FULL = Size(3, 0.1, 0.25, 512, {"signal": np.arange(0.024, 0.0341, 0.002), "thrust": np.arange(0.02, 0.0321, 0.002)})
+FULL = Size(5, 0.1, 0.25, 512, {"signal": np.arange(0.024, 0.0341, 0.002), "thrust": np.arange(0.02, 0.0321, 0.002)})
 QUICK = Size(12, 0.5, 1.0, 128, {"signal": np.array([0.029]), "thrust": np.array([0.026])})
 
 
@@ -74,7 +74,7 @@ def decimate(source: Path, folder: Path, by: int = 2) -> None:
             out[f"{name}/X"] = (np.round(x[::by][:n] / step) * step).astype(np.float32)
             out[f"{name}/U"] = np.round(u[: n * by].reshape(n, by, 6).mean(1) * 1e4).astype(np.uint16)
     part = folder / "recordings.tmp.npz"
-    np.savez_compressed(part, **out)
+    np.savez_compressed(part, **out)  # pyright: ignore[reportArgumentType]
     part.replace(folder / "recordings.npz")
 
 
@@ -360,7 +360,7 @@ def run(folder: Path, size: Size, seed: int) -> tuple[dict, dict]:
             "errors are means over windows of open-loop predictions; medians beside them",
             "fitted and published: lag on the motor signals; planned: the planner's 9 states, lag on the pair thrust",
             "published: holohover_params_new.yaml; its thrust polynomials are those that its authors identified on "
-            "recording 2024_03_14-16_00_32_sysid_h4_yellow (their models/2024_03_14-11_19_34_sysid_h4): not held out there",
+            "recording 2024_03_14-16_00_32_sysid_h4_yellow (their models/2024_03_14-11_19_34_sysid_h4), so seen",
             "the authors aligned signals and motion in time, so these recordings cannot show a pure actuation delay",
             "slow: |w| < 2 rad/s at the start; gentle: the third of windows with the least commanded thrust",
         ],

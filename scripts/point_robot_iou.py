@@ -8,6 +8,7 @@ truth calls infeasible but from which random controls escape (there should be no
 """
 
 import argparse
+import csv
 import json
 import os
 import platform
@@ -23,7 +24,7 @@ from safeplan.evaluation.feasible_set import falsify, make_grid, picture, score
 from safeplan.evaluation.point_robot import violation
 from safeplan.rng import numpy_rng
 from safeplan.training import load
-from safeplan.training.checkpoint import latest, load_model
+from safeplan.training.checkpoint import load_model
 
 
 def main() -> None:
@@ -49,9 +50,10 @@ def main() -> None:
     result["escapes_tried"] = len(suspects)
 
     result |= {"update": model.info.get("step"), "seed": model.info.get("seed"), "settings": model.meta["fisor"]}
-    metrics = latest(args.run) and args.run / "metrics.csv"
-    if metrics and metrics.is_file():
-        result["training_seconds"] = float(metrics.read_text().strip().splitlines()[-1].split(",")[-1])
+    if (args.run / "metrics.csv").is_file():
+        with (args.run / "metrics.csv").open(newline="") as file:
+            spent = {int(r["update"]): float(r["seconds"]) for r in csv.DictReader(file)}
+        result["training_seconds"] = spent.get(result["update"])
     if curve:
         result["curve"] = curve
     result |= {"device": "cpu", "machine": platform.machine(), "threads": torch.get_num_threads()}

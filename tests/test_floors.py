@@ -33,7 +33,7 @@ def test_the_contract_sees_a_breach(tmp_path):
     (package / "__init__.py").write_text("")
     layers = "".join(f"    {layer}\n" for layer in contract["layers"])
     config = tmp_path / ".importlinter"
-    text = f"[importlinter]\nroot_package = toy\n[importlinter:contract:1]\nname = x\ntype = layers\ncontainers = toy\n"
+    text = "[importlinter]\nroot_package = toy\n[importlinter:contract:1]\nname = x\ntype = layers\ncontainers = toy\n"
     config.write_text(f"{text}layers =\n{layers}")
     assert lint(tmp_path, config).returncode == 0
     (package / "dynamics" / "__init__.py").write_text("import toy.planning\n")

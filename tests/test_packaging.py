@@ -70,10 +70,11 @@ def test_wheel_runs_from_another_directory(wheel, tmp_path):
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    code = "import importlib.util as u, safeplan, safeplan_envs, safeplan.configs as c; print(safeplan.__file__, c.__file__)"
+    code = "import safeplan, safeplan_envs, safeplan.configs as c; print(safeplan.__file__, c.__file__)"
     assert call(str(python), "-c", code).count(str(site)) == 2
     for name in ("envs", "configs", "scripts", "tests"):
-        if importlib.util.find_spec(name) is not None and not str(ROOT) in str(importlib.util.find_spec(name)):
+        here = importlib.util.find_spec(name)
+        if here is not None and str(ROOT) not in str(here):
             continue  # some dependency drops such a package; the test above shows that the wheel does not
         call(str(python), "-c", f"import importlib.util as u, sys; sys.exit(u.find_spec({name!r}) is not None)")
     safeplan = str(home / "bin" / "safeplan")

@@ -1,4 +1,4 @@
-"""What all commands share: Hydra, one clear error instead of a traceback, and a last line that says where results are."""
+"""What all commands share: Hydra, one clear error instead of a traceback, a last line that says where results are."""
 
 import os
 import re

@@ -37,8 +37,7 @@ def run(cfg: Config, out: Path) -> str:
 
     device = build.device(cfg.device)
     settings = {k: v for k, v in asdict(cfg).items() if k not in LEFT_OUT}
-    for planner in cfg.planners:
-        build.planner_config(cfg.planner, cfg.tuned.get(planner))  # a misspelt setting must not wait for its episode
+    build.check_study(settings, cfg.planners, device)  # a fault must not wait for its episode
     header, rows = run_study(
         partial(build.episode, settings, device),
         cfg.planners,

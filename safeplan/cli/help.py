@@ -10,8 +10,10 @@ from typing import Any
 GROUPS = ("env", "planner", "policy", "data", "guidance")
 FLAGS = """\
 Hydra flags:
-  --cfg job          print the settings instead of running     -m, --multirun     sweep: seed=0,1,2 or seed='range(0,10)'
-  --config-dir DIR   your own option files, such as DIR/env/mine.yaml             --hydra-help       all of Hydra's flags"""
+  --cfg job          print the settings instead of running
+  -m, --multirun     sweep: seed=0,1,2 or seed='range(0,10)'
+  --config-dir DIR   your own option files, such as DIR/env/mine.yaml
+  --hydra-help       all of Hydra's flags"""
 
 
 def comments(cls: type) -> dict[str, str]:

@@ -20,10 +20,13 @@ COMMANDS = {
 def usage() -> str:
     """Help of `safeplan` itself."""
     rows = "\n".join(f"  {name:<10} {what}" for name, what in COMMANDS.items())
-    return (
-        f"safeplan {__version__}: safe planning under uncertainty\n\nusage: safeplan COMMAND [key=value ...] [flags]\n\n"
-        f"{rows}\n\nTry:  safeplan plan env=hovercraft seed=0        Help:  safeplan COMMAND --help"
-    )
+    parts = [
+        f"safeplan {__version__}: safe planning under uncertainty",
+        "usage: safeplan COMMAND [key=value ...] [flags]",
+        rows,
+        "Try:  safeplan plan env=hovercraft seed=0        Help:  safeplan COMMAND --help",
+    ]
+    return "\n\n".join(parts)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -42,14 +42,16 @@ def verdict(mission: Mission) -> str:
     text = ", ".join(f"{n} {s}" for s, n in sorted(stops.items()))
     certified = [p for p in plans if p.status is Status.CERTIFIED and p.certificate is not None]
     parts.append(f"{len(certified)} of {len(plans)} plans are certified" + (f"; safe stops: {text}." if text else "."))
+    if plans and plans[-1].status is not Status.CERTIFIED:
+        parts.append(f"The last plan: {plans[-1].message}.")
     if certified:
         certificates: list[Certificate] = [p.certificate for p in certified if p.certificate is not None]
         worst = max(certificates, key=lambda c: c.upper)
         risk = max((p.risk.estimate for p in certified if p.risk is not None), default=float("nan"))
         parts.append(
-            f"Collision risk of a certified plan, safe-stop tail included: estimated at most {risk:.2%}; certified at most "
-            f"{worst.upper:.2%} with {1 - worst.delta:.1%} confidence (worst of them: {worst.k} of {worst.n} fresh draws "
-            f"collide; {worst.gamma:.2%} asked for)."
+            f"Collision risk of a certified plan, safe-stop tail included: estimated at most {risk:.2%}; certified at "
+            f"most {worst.upper:.2%} with {1 - worst.delta:.1%} confidence (worst of them: {worst.k} of {worst.n} "
+            f"fresh draws collide; {worst.gamma:.2%} asked for)."
         )
         parts.append("Each bound is about one plan, not the mission, and assumes: " + "; ".join(worst.assumes) + ".")
     ms = np.array(mission.planning_s) * 1e3

@@ -45,8 +45,8 @@ def run(cfg: Config, out: Path) -> str:
     worst = max((c.recomputed for c in checks if c.status == "certified"), default=float("nan"))
     hits, draws = sum(c.fresh_k for c in checks), sum(c.fresh_n for c in checks)
     print(
-        f"{len(checks) - bad} of {len(checks)} certificates come out again (of {len(data['plans'])} plans). Worst bound of "
-        f"a certified plan: {worst:.2%}. On draws that nobody has seen, {hits} of {draws} collide."
+        f"{len(checks) - bad} of {len(checks)} certificates come out again (of {len(data['plans'])} plans). "
+        f"Worst bound of a certified plan: {worst:.2%}. On draws that nobody has seen, {hits} of {draws} collide."
     )
     if bad:
         raise CertificateError(f"{bad} of {len(checks)} certificates do not hold: {cfg.plan}")

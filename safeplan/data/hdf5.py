@@ -25,7 +25,7 @@ KEYS = (*MATRICES, *NUMBERS, *FLAGS)
 class Log:
     """N transitions: observations and next_observations `[N, S]`, actions `[N, A]` in [-1, 1], the rest `[N]`.
 
-    Floats are float32, `terminals` and `timeouts` bool. `extra` holds further columns `[N]`, `attrs` notes (seed, origin).
+    Floats are float32, `terminals` and `timeouts` bool. `extra`: further columns `[N]`; `attrs`: notes (seed, origin).
     """
 
     observations: Array
@@ -64,7 +64,7 @@ class Log:
         sha = hashlib.sha256()
         for key, value in sorted(self.columns.items()):
             sha.update(f"{key} {value.dtype} {value.shape} ".encode())
-            sha.update(np.ascontiguousarray(value).view(np.uint8))
+            sha.update(np.ascontiguousarray(value).data.cast("B") if value.size else b"")
         return sha.hexdigest()
 
 
@@ -90,8 +90,8 @@ def faults(columns: Mapping[str, Array], reported: Collection[str] = ()) -> list
             found.append(f"key {key!r} has shape {value.shape}, expected {layout}: reshape it")
         elif len(value) != n:
             found.append(f"key {key!r} has {len(value)} rows, expected {n} as in 'observations': cut all keys alike")
-        if value.dtype.kind == "f" and not np.isfinite(value).all():
-            bad = ~np.isfinite(value).reshape(len(value), -1).all(-1) if value.ndim else np.array([True])
+        if value.ndim and value.dtype.kind == "f" and not np.isfinite(value).all():
+            bad = np.asarray(~np.isfinite(value).reshape(len(value), -1).all(-1))
             found.append(
                 f"key {key!r} holds NaN or infinity in {int(bad.sum())} of {len(bad)} rows, "
                 f"first in row {int(np.argmax(bad))}: drop those episodes"
@@ -99,7 +99,8 @@ def faults(columns: Mapping[str, Array], reported: Collection[str] = ()) -> list
     a, b = columns.get("observations"), columns.get("next_observations")
     if a is not None and b is not None and a.ndim == b.ndim == 2 and a.shape[1] != b.shape[1]:
         found.append(
-            f"key 'next_observations' has {b.shape[1]} columns, 'observations' has {a.shape[1]}: record the same observation twice"
+            f"key 'next_observations' has {b.shape[1]} columns, 'observations' has {a.shape[1]}: "
+            "record the same observation in both"
         )
     return found
 

@@ -72,7 +72,7 @@ class Normalizer:
         x = np.asarray(x)
         self._pair(x)
         slack = margin * np.maximum(self.high.astype(float) - self.low, FLOOR)
-        return ((x >= self.low - slack) & (x <= self.high + slack)).all(-1)
+        return np.asarray(((x >= self.low - slack) & (x <= self.high + slack)).all(-1))
 
     def to_dict(self) -> dict[str, Array]:
         return {"mean": self.mean, "std": self.std, "low": self.low, "high": self.high}

@@ -60,7 +60,7 @@ def load_recordings(folder: Path) -> tuple[Recording, ...]:
 
 
 def lag(z: np.ndarray, tau: float, h: float) -> np.ndarray:
-    """First-order lag of `z [N, ...]`, each value held for `h` s; exact, settled at first; output k knows inputs < k."""
+    """First-order lag of `z [N, ...]`, each value held for `h` s; settled at first, output k knows inputs < k."""
     from scipy.signal import lfilter
 
     keep = np.exp(-h / tau)
@@ -192,7 +192,8 @@ class Regressions:
     """The regressions of many recordings at many lags, computed once each."""
 
     def __init__(self, recordings: tuple[Recording, ...], horizons: tuple[float, ...], on: LagOn, stride: int = 3):
-        self.recordings, self.horizons, self.on, self.stride = recordings, horizons, on, stride
+        self.recordings, self.horizons, self.stride = recordings, horizons, stride
+        self.on: LagOn = on
         self._rows: dict[tuple[int, float], list[tuple[np.ndarray, np.ndarray]]] = {}
 
     def rows(self, i: int, tau: float) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -201,7 +202,8 @@ class Regressions:
             rec, out = self.recordings[i], []
             for T in self.horizons:
                 pair = regression(rec, tau, round(T * rec.rate), self.on, self.stride)
-                out.append(tuple(a / (np.std(a[:, -1]) * np.sqrt(len(a))) for a in pair))
+                scaled = [a / (np.std(a[:, -1]) * np.sqrt(len(a))) for a in pair]
+                out.append((scaled[0].astype(np.float32), scaled[1].astype(np.float32)))  # many are kept
             self._rows[i, tau] = out
         return self._rows[i, tau]
 
@@ -229,7 +231,7 @@ class Regressions:
                         e = np.abs(a @ np.r_[craft.effects()[k], -1.0])
                         # Cauchy weights: windows in which commands were lost tell nothing about the motors
                         weight = 1 / (1 + (e / (2.5 * 1.4826 * np.median(e))) ** 2) if round_ else np.ones(len(e))
-                        gram = gram + (a * weight[:, None]).T @ a / len(which)
+                        gram = gram + ((a * weight[:, None]).T @ a.astype(float)) / len(which)
                 val, vec = np.linalg.eigh(gram)
                 factors.append(np.sqrt(np.maximum(val, 0))[:, None] * vec.T)
 
@@ -254,7 +256,7 @@ def healthy(crafts: list[Craft], limit: float = 0.3) -> list[bool]:
     """Which crafts have no motor whose thrust at signal 0.6 differs from the median craft's by more than `limit`."""
     at = np.array([0.6, 0.36, 0.216])
     strength = np.array([c.coeffs @ at for c in crafts])
-    return list((np.abs(strength / np.median(strength, 0) - 1) < limit).all(1))
+    return np.all(np.abs(strength / np.median(strength, 0) - 1) < limit, axis=1).tolist()
 
 
 def _short(value: Any) -> Any:

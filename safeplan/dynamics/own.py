@@ -4,7 +4,7 @@ import dataclasses
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import yaml
@@ -50,7 +50,7 @@ def load_vehicle(path: str | Path) -> Vehicle:
         )
     if not callable(belief):
         raise ConfigError(f"system.file={path}: define `belief(x)`, which returns the uncertainty around a start state")
-    return Vehicle(system, belief)
+    return Vehicle(system, cast(Callable[[Array], Belief], belief))
 
 
 def load_scene(path: str | Path, system: System) -> tuple[Scene, Array]:

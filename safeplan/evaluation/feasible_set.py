@@ -1,9 +1,9 @@
 """The point robot's true infeasible set on a grid, and how well a learned {V_h > 0} matches it.
 
 Truth by search: a state is feasible when some roll-out of an exhaustive family keeps out of both discs until the robot
-stands still (after which it can stand for ever). The family is: hold (a1, w1) for t1 seconds, then brake fully with turn
-rate w2, with a1, w1, w2 in {-1, 0, 1} and t1 from 0 to 2 s. Every state found feasible is so for certain (the roll-out
-is the proof). That the others are not is tested, not proved: `falsify` looks for an escape with random controls.
+stands still (after which it can stand for ever). The family is: hold (a1, w1) for t1 seconds, then brake fully with
+turn rate w2, with a1, w1, w2 in {-1, 0, 1} and t1 from 0 to 2 s. Every state found feasible is so for certain (the
+roll-out is the proof). That the others are not is tested, not proved: `falsify` looks for escapes with random controls.
 Bang-bang controls suffice near one disc, since braking shortens every path and the extreme turns bound the reachable
 headings; the switch is for the gap between the discs.
 """
@@ -81,8 +81,8 @@ class Grid:
     truth: Array  # [V, W, N, N] true where infeasible
 
 
-def make_grid(points: int = 81, speeds: tuple[float, ...] = (0.0, 0.5, 1.0, 1.5, 2.0), headings: int = 8) -> Grid:
-    """Truth on `points`^2 positions for every speed (m/s) and `headings` headings."""
+def make_grid(points: int = 81, speeds: tuple[float, ...] = (0.5, 1.0, 1.5, 2.0), headings: int = 8) -> Grid:
+    """Truth on `points`^2 positions for every speed (m/s) and heading. At rest it is the discs: left out."""
     axis = np.linspace(-BOX, BOX, points)
     yaws = np.linspace(-np.pi, np.pi, headings, endpoint=False) + np.pi / headings / 2
     v, w, px, py = np.meshgrid(np.array(speeds), yaws, axis, axis, indexing="ij")
@@ -140,7 +140,8 @@ def picture(v_h: Value, grid: Grid, path: str | Path, heading: int = 1) -> Path:
         image = ax.pcolormesh(grid.axis, grid.axis, v[i, heading].T, cmap="RdBu_r", vmin=-1, vmax=1, rasterized=True)
         if v[i, heading].min() < 0 < v[i, heading].max():
             ax.contour(grid.axis, grid.axis, v[i, heading].T, [0.0], colors="black", linewidths=1.5)
-        ax.contour(grid.axis, grid.axis, grid.truth[i, heading].T.astype(float), [0.5], colors="tab:green", linewidths=1.5)
+        true = grid.truth[i, heading].T.astype(float)
+        ax.contour(grid.axis, grid.axis, true, [0.5], colors="tab:green", linewidths=1.5)
         for c in HAZARDS:
             ax.add_patch(plt.Circle(tuple(c), RADIUS, fill=False, ls=":", color="0.3"))  # type: ignore[attr-defined]
         yaw = grid.yaws[heading]
@@ -149,7 +150,8 @@ def picture(v_h: Value, grid: Grid, path: str | Path, heading: int = 1) -> Path:
         ax.set(title=f"v = {grid.speeds[i]:g} m/s, IoU {match:.2f}", xlabel="x (m)", ylabel="y (m)" if i == 0 else "")
         ax.set_aspect("equal")
     fig.colorbar(image, ax=axes[0].tolist(), label="V_h (m)", shrink=0.8)  # type: ignore[arg-type]
-    fig.suptitle(f"heading {np.degrees(grid.yaws[heading]):.0f}°; black: V_h = 0, green: true infeasible set, dotted: discs")
+    degrees = np.degrees(grid.yaws[heading])
+    fig.suptitle(f"heading {degrees:.0f}°; black: V_h = 0, green: true infeasible set, dotted: discs")
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temp = path.with_name(f".{path.name}")

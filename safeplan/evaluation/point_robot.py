@@ -1,10 +1,11 @@
 """FISOR's point robot as an anchor: simulator, behaviour logs, and the true infeasible set [fisor2024, sec. 5.1].
 
 A unicycle (px, py, v, yaw) among two standing discs. Every controller is allowed to brake and to turn, so a state is
-infeasible when no control keeps the robot out of both discs for good. Here h = radius - least distance to a disc centre, m.
+infeasible when no control keeps the robot out of both discs for good. Here h = radius - least
+distance to a disc centre, m.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -51,10 +52,8 @@ def advance(x: Array, u: Array) -> Array:
 
 # ---------------------------------------------------------------- behaviour
 def _starts(n: int, rng: np.random.Generator) -> Array:
-    """Half anywhere in the box, half on the way to a disc: 0.8 to 2.8 m from its centre, roughly facing it, at any speed."""
-    x = np.stack(
-        [*rng.uniform(-BOX, BOX, (2, n)), V_MAX * rng.random(n) ** 0.7, rng.uniform(-np.pi, np.pi, n)]
-    )
+    """Half anywhere in the box, half 0.8 to 2.8 m from a disc's centre, roughly facing it; any speed."""
+    x = np.stack([*rng.uniform(-BOX, BOX, (2, n)), V_MAX * rng.random(n) ** 0.7, rng.uniform(-np.pi, np.pi, n)])
     near = rng.random(n) < 0.5
     disc = HAZARDS[rng.integers(2, size=n)]
     angle, far = rng.uniform(-np.pi, np.pi, n), rng.uniform(RADIUS, RADIUS + 2.0, n)
@@ -92,9 +91,9 @@ def _controls(x: Array, style: Array, noise: Array, gain: Array, rng: np.random.
 def make_log(seed: int = 0, transitions: int = 400_000, parallel: int = 1000, switch: float = 0.03) -> Log:
     """Behaviour log of mixed quality, with the continuous violation in `extra["h"]` and `costs = 1[h > 0]`, both at s.
 
-    Styles and their turning noise change at random within an episode (rate `switch` per step), so that braking and turning
-    either way are seen from almost everywhere. Episodes end at the goal (terminal), outside the box or after
-    300 steps (time-out); driving through a disc does not end them. Reward: decrease of the goal distance, +1 at the goal.
+    Styles and their turning noise change at random within an episode (rate `switch` per step), so that braking and
+    turning either way are seen from almost everywhere. Episodes end at the goal (terminal), outside the box or after
+    300 steps (time-out); driving through a disc does not end them. Reward: decrease of goal distance, 1 at the goal.
     """
     rng = numpy_rng(seed, "point_robot", "log")
     episodes: list[dict[str, Array]] = []
@@ -154,6 +153,3 @@ def _roll(n: int, switch: float, rng: np.random.Generator) -> Iterator[dict[str,
 def write_point_robot(path: str | Path, seed: int = 0) -> Path:
     """Generate the log of `data=point_robot` and write it; the maker that `load_log` is given."""
     return write_log(Path(path), make_log(seed))
-
-
-Policy = Callable[[Array], Array]  # observations [B, 11] -> actions [B, 2]

@@ -80,7 +80,7 @@ def percentile(values: Array, q: float, confidence: float = CONFIDENCE, reps: in
 
 def iqm(scores: Array) -> float:
     """Interquartile mean: the mean of the middle half of all scores [Agarwal2021]."""
-    return float(stats.trim_mean(np.asarray(scores, float), 0.25, axis=None))
+    return float(stats.trim_mean(np.asarray(scores, float).ravel(), 0.25))
 
 
 def stratified_bootstrap(

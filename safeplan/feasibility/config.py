@@ -65,17 +65,5 @@ class FisorConfig:
             )
         if not self.satisfying < 0.0 < self.violating:
             raise ConfigError(
-                f"fisor.satisfying is {self.satisfying} and violating {self.violating}, expected one below and one above 0"
+                f"fisor.satisfying is {self.satisfying} and violating {self.violating}, expected one below, one above 0"
             )
-
-
-# FISOR's own overrides for its point robot, and what fits 20 minutes on two cores (networks and batch)
-POINT_ROBOT = FisorConfig(
-    cost_temperature=2.0,
-    reward_temperature=5.0,
-    candidates=8,
-    violation="column",
-    batch=256,
-    actor_steps=1,
-    actor_width=128,
-)

@@ -20,7 +20,7 @@ def build_networks(obs_size: int, act_size: int, config: FisorConfig, seed: int)
     """
     hidden, both = (config.hidden, config.hidden), obs_size + act_size
     with torch.random.fork_rng(devices=[]):
-        torch.random.default_generator.manual_seed(fold(seed, "fisor", "init"))
+        set_seed(fold(seed, "fisor", "init"), torch.device("cpu"))
         nets = nn.ModuleDict({k: MLP(obs_size, 1, hidden) for k in ("v", "v_h")})
         nets.update({k: EnsembleMLP(both, 1, hidden) for k in ("q", "q_h", "q_target", "q_h_target")})
         for key in ("actor", "actor_ema"):
@@ -46,3 +46,11 @@ def load_inference(nets: nn.ModuleDict, tensors: dict[str, torch.Tensor]) -> Non
         nets[name].load_state_dict(own)
         if name in TARGETS:
             nets[TARGETS[name]].load_state_dict(own)
+
+
+def set_seed(seed: int, device: torch.device) -> None:
+    """Seed the global generators of the CPU and, if it is one, of this GPU; call inside `torch.random.fork_rng`."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)

@@ -13,7 +13,7 @@ EDGE = 1e-5  # actions are kept this far inside [-1, 1]
 
 
 def reward_scale(log: Log) -> float:
-    """Longest episode / (best - worst episode return), so that per-step rewards are O(1); 1 when returns do not differ."""
+    """Longest episode / (best - worst episode return): per-step rewards become O(1). 1 when returns do not differ."""
     episodes = log.episodes
     returns = np.add.reduceat(log.rewards.astype(np.float64), episodes[:, 0])
     spread = float(returns.max() - returns.min())

@@ -14,8 +14,8 @@ from safeplan.dynamics.system import System
 def clearance_energy(system: System, obs: Tensor, margin: float) -> Callable[[Tensor], Tensor]:
     """Energy `[B]` of trajectories `[B, H+1, n + m]` (physical states, then controls) seen from observations `[B, O]`.
 
-    Sum over steps, obstacles and walls of `(margin - gap)^2 / margin^2` where the gap (m) is below the margin. Obstacles move
-    on with the velocity seen. An observation does not tell how a box is turned: boxes count as aligned with the axes.
+    Sum over steps, obstacles and walls of `(margin - gap)^2 / margin^2` where the gap (m) is below the margin.
+    Obstacles go on with the velocity seen. An observation does not tell how a box is turned: it counts as upright.
     """
     n, (ix, iy) = system.n, system.position
     start = obs[:, None, [ix, iy]]

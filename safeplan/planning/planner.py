@@ -145,10 +145,14 @@ class Planner:
         ix, iy = self.system.position
         goal = s.scene.goal
         far = np.hypot(states[..., ix] - goal.x, states[..., iy] - goal.y)
-        left = far.mean(axis=1) + far[:, -1]
+        start = max(float(np.hypot(s.start[ix] - goal.x, s.start[iy] - goal.y)), 1e-6)
+        if made.value is None:
+            worth = -(far.mean(axis=1) + far[:, -1])
+        else:  # progress made, and what the critic sees from the end on
+            end = s.scene.at((self.cfg.latency + states.shape[1] - 1) * self.system.dt)
+            worth = made.value(states[:, -1], end) - far[:, -1]
         risks = self.judge.proposal_risks(self.nlp, s, states, controls, made.dynamic, int(rng.integers(2**62)))
-        start = np.hypot(s.start[ix] - goal.x, s.start[iy] - goal.y)
-        score = left / max(start, 1e-6) + 2.0 * risks
+        score = 2.0 * risks - worth / start
         if warm is not None:
             score[0] -= 0.02  # do not change sides without a reason
         return Proposals(states, controls), score, risks

@@ -1,6 +1,7 @@
 """Where candidate motions come from: a learned model, or a fan of detours for vehicles without one."""
 
-from typing import NamedTuple, Protocol
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -11,12 +12,14 @@ from safeplan.types import Array, Scene
 
 class Proposals(NamedTuple):
     """Candidates: states `[B, H+1, n]`, controls `[B, H, m]`; `supported`: the start resembles the logs;
-    `dynamic`: they are motions of the system, not only lines to follow."""
+    `dynamic`: they are motions of the system, not only lines to follow; `value`: what is still to be earned from
+    states `[B, n]` in a scene, in rewards of the log (metres of progress), or None."""
 
     states: Array
     controls: Array
     supported: bool = True
     dynamic: bool = True
+    value: Callable[[Array, Scene], Array] | None = None
 
 
 class Proposer(Protocol):
@@ -26,10 +29,14 @@ class Proposer(Protocol):
 
 
 class LearnedProposer:
-    """Proposals of a trajectory diffusion model (`TrajectoryModel.sample` and `.support`), steered by its chain."""
+    """Proposals of a trajectory diffusion model (`TrajectoryModel`), steered by its chain.
 
-    def __init__(self, system: System, model, horizon: int, **options):
-        self.system, self.model, self.horizon, self.options = system, model, horizon, options
+    `critic` is a trained FISOR (`FisorPolicy`) that says where they lead: its reward value V, and its feasibility V_h,
+    by which ends that can no longer be kept safe count as worth nothing.
+    """
+
+    def __init__(self, system: System, model: Any, horizon: int, critic: Any = None, **options: Any):
+        self.system, self.model, self.horizon, self.critic, self.options = system, model, horizon, critic, options
 
     def __call__(self, x: Array, scene: Scene, n: int, seed: int) -> Proposals:
         obs = observe(self.system, x, scene)[None].astype(np.float32)
@@ -41,7 +48,13 @@ class LearnedProposer:
             more = h + 1 - states.shape[1]
             states = np.concatenate([states, np.repeat(states[:, -1:], more, 1)], 1)
             controls = np.concatenate([controls, np.zeros((len(controls), more, controls.shape[2]))], 1)
-        return Proposals(states[:, : h + 1], controls[:, :h], supported)
+        value = self._value if self.critic is not None else None
+        return Proposals(states[:, : h + 1], controls[:, :h], supported, True, value)
+
+    def _value(self, x: Array, scene: Scene) -> Array:
+        obs = np.stack([observe(self.system, row, scene) for row in x]).astype(np.float32)
+        worth = np.asarray(self.critic.v(obs), float) / self.critic.reward_scale
+        return np.where(np.asarray(self.critic.v_h(obs)) > 0, np.minimum(worth, 0.0), worth)
 
 
 class FanProposer:

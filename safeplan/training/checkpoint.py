@@ -53,7 +53,7 @@ def _model_digest(header: str, tensors: dict[str, torch.Tensor]) -> str:
     for name in sorted(tensors):
         value = tensors[name].detach().contiguous().cpu()
         sha.update(f"{name} {value.dtype} {tuple(value.shape)} ".encode())
-        sha.update(value.reshape(-1).view(torch.uint8).numpy())
+        sha.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
     return sha.hexdigest()
 
 
@@ -117,8 +117,10 @@ def load_model(path: str | Path) -> Model:
     return Model(header["kind"], tensors, header["meta"], header["info"])
 
 
-def save(folder: Path, kind: str, tensors: dict[str, torch.Tensor], meta: dict[str, Any], state: Any, **info: Any) -> Path:
-    """Write a checkpoint folder under a temporary name, then rename it: a kill at any moment leaves it whole or absent."""
+def save(
+    folder: Path, kind: str, tensors: dict[str, torch.Tensor], meta: dict[str, Any], state: Any, **info: Any
+) -> Path:
+    """Write a checkpoint folder under a temporary name, then rename it: a kill leaves it whole or absent."""
     folder = Path(folder)
     temp = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(temp, ignore_errors=True)

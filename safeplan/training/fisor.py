@@ -9,7 +9,7 @@ from torch import Tensor
 
 from safeplan.data import Log, Normalizer
 from safeplan.errors import CheckpointError, ConfigError
-from safeplan.feasibility import Fisor, FisorConfig, columns
+from safeplan.feasibility import Fisor, FisorConfig, FisorPolicy, columns, reward_scale
 from safeplan.feasibility.networks import inference_networks, load_inference
 from safeplan.training.sources import TransitionSource
 
@@ -19,10 +19,10 @@ class FisorLearner:
 
     kind = "fisor"
 
-    def __init__(self, agent: Fisor):
+    def __init__(self, agent: Fisor, reward_scale: float = 1.0):
         self.agent = agent
-        sizes = {"obs_size": agent.obs_size, "act_size": agent.act_size}
-        self.config: dict[str, Any] = {"fisor": asdict(agent.config), **sizes}
+        facts = {"obs_size": agent.obs_size, "act_size": agent.act_size, "reward_scale": reward_scale}
+        self.config: dict[str, Any] = {"fisor": asdict(agent.config), **facts}
 
     def update(self, batch: dict[str, Tensor], generator: torch.Generator) -> Mapping[str, Tensor]:
         return self.agent.update(batch, generator)
@@ -39,21 +39,20 @@ class FisorLearner:
         return tensors, self.config
 
     @classmethod
-    def restore(cls, tensors: dict[str, Tensor], meta: dict[str, Any]) -> Fisor:
-        """The agent on the tensors' device, ready to act; it cannot be trained on."""
+    def restore(cls, tensors: dict[str, Tensor], meta: dict[str, Any]) -> FisorPolicy:
+        """The policy on the tensors' device, ready to act."""
         device = next(iter(tensors.values())).device if tensors else "cpu"
         stats = {k.split(".")[1]: v.cpu() for k, v in tensors.items() if k.startswith("normalizer.")}
         try:
             normalizer = Normalizer.from_dict(stats)
             config = FisorConfig(**{**meta["fisor"], "compile": False})
-            agent = Fisor(
-                meta["obs_size"], meta["act_size"], config, normalizer=normalizer, device=device, training=False
-            )
-            load_inference(agent.nets, tensors)
+            policy = FisorPolicy(meta["obs_size"], meta["act_size"], config, normalizer=normalizer, device=device)
+            policy.reward_scale = float(meta["reward_scale"])
+            load_inference(policy.nets, tensors)
         except (KeyError, TypeError, RuntimeError, ConfigError) as e:
             raise CheckpointError(f"checkpoint does not fit this version's fisor ({e}). Train again") from e
-        agent.nets.requires_grad_(False).eval()
-        return agent
+        policy.nets.requires_grad_(False).eval()
+        return policy
 
 
 def fisor_from_log(
@@ -70,4 +69,4 @@ def fisor_from_log(
         normalizer=Normalizer.fit(log.observations),
         device=device,
     )
-    return FisorLearner(agent), source
+    return FisorLearner(agent, reward_scale(log) if config.scale_rewards else 1.0), source

@@ -77,7 +77,8 @@ def train(
         start, before = _resume(learner, source, run_dir, seed)
         log = _Metrics(run_dir / "metrics.csv", start)
         began = time.monotonic()
-        for i in tqdm(range(start, updates), initial=start, total=updates, unit="update", disable=not sys.stderr.isatty()):
+        quiet = not sys.stderr.isatty()
+        for i in tqdm(range(start, updates), initial=start, total=updates, unit="update", disable=quiet):
             metrics = learner.update(source.batch(i, seed), torch_rng(seed, "update", i))
             done = i + 1
             if done % log_every == 0 or done == updates:
@@ -137,7 +138,8 @@ class _Metrics:
         self.rows: list[dict[str, str]] = []
         if path.is_file():
             with path.open(newline="") as file:
-                self.rows = [r for r in csv.DictReader(file) if (r["update"] or "").isdigit() and int(r["update"]) <= start]
+                known = [r for r in csv.DictReader(file) if (r["update"] or "").isdigit()]  # a kill cuts lines short
+            self.rows = [r for r in known if int(r["update"]) <= start]
             temp = path.with_suffix(".tmp")
             with temp.open("w", newline="") as file:
                 if self.rows:
@@ -149,7 +151,7 @@ class _Metrics:
     def write(self, done: int, metrics: dict[str, float]) -> None:
         bad = [k for k, v in metrics.items() if v != v or abs(v) == float("inf")]
         if bad:
-            raise SafeplanError(f"update {done}: {', '.join(bad)} is not finite. Lower the learning rate or check the data")
+            raise SafeplanError(f"update {done}: {', '.join(bad)} is not finite. Lower policy.lr or check the data")
         new = not self.path.is_file() or self.path.stat().st_size == 0
         with self.path.open("a", newline="") as file:
             out = csv.writer(file)
@@ -170,5 +172,5 @@ def _lock(run_dir: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as e:
-            raise CheckpointError(f"run {run_dir}: another process is training there. Wait, or use another folder") from e
+            raise CheckpointError(f"run {run_dir}: another process trains there. Wait, or use another folder") from e
         yield

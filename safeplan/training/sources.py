@@ -22,7 +22,7 @@ class Source(Protocol):
 
 
 def _on(device: str | torch.device, columns: Mapping[str, Any]) -> dict[str, Tensor]:
-    moved = {k: torch.as_tensor(np.asarray(v) if not isinstance(v, Tensor) else v).to(device) for k, v in columns.items()}
+    moved = {k: (v if isinstance(v, Tensor) else torch.as_tensor(np.asarray(v))).to(device) for k, v in columns.items()}
     rows = {k: len(v) for k, v in moved.items()}
     if len(set(rows.values())) != 1 or 0 in rows.values():
         raise DataError(f"source: columns must have the same number of rows, at least 1; found {rows}")

@@ -87,7 +87,8 @@ def test_misspelt_command_and_setting(capsys):
 
 def test_console_script_and_shim_exit_with_2(elsewhere):
     """The installed entry point in a process of its own: no traceback."""
-    for command in ([str(Path(sys.executable).parent / "safeplan"), "info"], [sys.executable, str(ROOT / "scripts/info.py")]):
+    script = str(Path(sys.executable).parent / "safeplan")
+    for command in ([script, "info"], [sys.executable, str(ROOT / "scripts" / "info.py")]):
         done = subprocess.run([*command, "devise=cpu"], capture_output=True, text=True, env={**os.environ})
         assert done.returncode == 2 and "Did you mean 'device'" in done.stderr and "Traceback" not in done.stderr
 
@@ -115,7 +116,8 @@ def test_plan_writes_evidence_that_verify_confirms(capsys, elsewhere):
     assert data["seed"] == 0 and data["plans"][-1]["certificate"]["n"] > 0
     main(["verify", str(folder / "plan.json"), "fresh=500"])
     out = capsys.readouterr().out
-    assert re.search(r"(\d+) of \1 certificates come out again", out) and out.strip().splitlines()[-1].startswith("verified")
+    assert re.search(r"(\d+) of \1 certificates come out again", out)
+    assert out.strip().splitlines()[-1].startswith("verified")
     # tampering is found
     data["plans"][0]["scene"]["obstacles"][0]["r"] += 0.1
     (elsewhere / "changed.json").write_text(json.dumps(data))
@@ -147,8 +149,9 @@ def test_own_scene_for_a_shipped_vehicle(capsys, elsewhere):
 
 # ---------------------------------------------------------------- train, evaluate
 def test_train_runs_and_the_same_command_ends_at_once(capsys, elsewhere, tiny_log):
-    argv = ["train", "policy=fisor", "data=file", f"data.path={tiny_log}", "updates=4", "checkpoint_every=2", "log_every=2"]
-    argv += ["policy.batch=16", "policy.critic_rows=8", "policy.hidden=8", "policy.actor_width=8", "name=t"]
+    argv = ["train", "policy=fisor", "data=file", f"data.path={tiny_log}", "name=t"]
+    argv += ["updates=4", "checkpoint_every=2", "log_every=2"]
+    argv += ["policy.batch=16", "policy.critic_rows=8", "policy.hidden=8", "policy.actor_width=8"]
     main(argv)
     assert last_line(capsys).startswith("results: runs/t/seed_0/")
     weights = elsewhere / "runs/t/seed_0/checkpoints/000000004/model.safetensors"

@@ -1,4 +1,4 @@
-"""Identification: known parameters come back from simulated recordings, regions cover what they say, files are there."""
+"""Identification: known parameters come back from simulated recordings, regions cover what they say, files exist."""
 
 import importlib.util
 import json
@@ -211,7 +211,7 @@ def test_bad_recordings_end_in_one_clear_error(tmp_path, change, words):
     for n in "ab":
         d |= {f"{n}/X": np.zeros((20, 6), np.float32), f"{n}/U": np.zeros((20, 6), np.uint16)}
     change(d)
-    np.savez(tmp_path / "recordings.npz", **d)
+    np.savez(tmp_path / "recordings.npz", **d)  # pyright: ignore[reportArgumentType]
     with pytest.raises(DataError, match=words):
         load_recordings(tmp_path)
 

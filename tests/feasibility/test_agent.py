@@ -8,7 +8,7 @@ import torch
 
 from safeplan.data import Log, Normalizer
 from safeplan.errors import ConfigError, DataError, ShapeError
-from safeplan.feasibility import Fisor, FisorConfig, columns, reward_scale
+from safeplan.feasibility import Fisor, FisorConfig, FisorPolicy, columns, reward_scale
 from safeplan.rng import torch_rng
 
 SMALL = FisorConfig(batch=64, critic_rows=32, hidden=16, actor_width=16, actor_blocks=1, candidates=4)
@@ -36,8 +36,8 @@ def rand_batch(n: int = 64) -> dict[str, torch.Tensor]:
 
 
 def test_learns_the_feasible_set_of_a_line():
-    changes = {"batch": 256, "critic_rows": 256, "gamma": 0.9, "target_rate": 0.05, "lr": 3e-3, "hidden": 32, "ema_rate": 0.02}
-    config = replace(SMALL, **changes, violation="column", scale_rewards=False)
+    fast = {"gamma": 0.9, "target_rate": 0.05, "lr": 3e-3, "ema_rate": 0.02}
+    config = replace(SMALL, **fast, batch=256, critic_rows=256, hidden=32, violation="column", scale_rewards=False)
     data = columns(line_log(), config)
     agent = Fisor(1, 1, config)
     for i in range(250):
@@ -85,7 +85,7 @@ def test_targets_move_by_their_rate_and_carry_no_graph():
 
 
 def test_shapes_kinds_and_range_of_actions():
-    agent = Fisor(3, 2, SMALL, training=False)
+    agent = FisorPolicy(3, 2, SMALL)
     one, many = np.zeros(3), torch.zeros(5, 3)
     assert agent.act(one, torch_rng(0)).shape == (2,) and isinstance(agent.act(one, torch_rng(0)), np.ndarray)
     a = agent.act(many, torch_rng(0), pick="maxq_feasible")

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from safeplan.diffusion import samplers
 from safeplan.feasibility import Fisor, FisorConfig
 from safeplan.feasibility.agent import actor_lr
 from safeplan.feasibility.losses import bellman, feasible_bellman, policy_weights
@@ -18,6 +17,7 @@ from safeplan.feasibility.losses import bellman, feasible_bellman, policy_weight
 FILE = Path(os.environ.get("SAFEPLAN_DATA", "/nonexistent")) / "fisor_golden" / "fisor_golden.npz"
 pytestmark = pytest.mark.skipif(not FILE.is_file(), reason="no fisor_golden/fisor_golden.npz under $SAFEPLAN_DATA")
 
+NAMED = ("observations", "actions", "rewards", "h", "masks", "next_observations")
 NAMES = {"v": "V", "v_h": "Vh", "q": "Q", "q_h": "Qh", "q_target": "Q_target", "q_h_target": "Qh_target"}
 
 
@@ -51,7 +51,8 @@ def parameters(gold, agent, prefix=""):
             root = f"{theirs}/VmapStateActionValue_0"
             for i, name in enumerate(("MLP_0/Dense_0", "MLP_0/Dense_1", "Dense_0")):
                 bias = leaf(f"{root}/{name}/bias")
-                pairs += [(net.weights[i], leaf(f"{root}/{name}/kernel")), (net.biases[i], None if bias is None else bias[:, None])]
+                pairs.append((net.weights[i], leaf(f"{root}/{name}/kernel")))
+                pairs.append((net.biases[i], None if bias is None else bias[:, None]))
     for ours in ("actor", "actor_ema"):
         net = agent.nets[ours]
         dense = {"MLP_0/Dense_0": net.time[0], "MLP_0/Dense_1": net.time[2], "MLPResNet_0/Dense_0": net.inp}
@@ -117,7 +118,7 @@ def test_noise_network_and_actor_loss(gold, agent, batch):
 
 def test_critic_losses(gold, agent, batch):
     """V and V_h from the initial parameters; Q and Q_h there see the new V, so they are checked by whole updates."""
-    found = agent.critic_step(*(batch[k] for k in ("observations", "actions", "rewards", "h", "masks", "next_observations")))
+    found = agent.critic_step(*(batch[k] for k in NAMED))
     close(found["loss_v"], gold["loss/V"])
     close(found["loss_v_h"], gold["loss/Vh"])
 
@@ -131,8 +132,7 @@ def test_three_whole_updates(gold, agent, batch):
             part = slice(i * half, (i + 1) * half)
             t, eps = torch.tensor(gold["update3/t"][k, i]).float(), torch.tensor(gold["update3/eps"][k, i])
             loss = agent.actor_step(batch["observations"][part], batch["actions"][part], w[part], t, eps)
-        named = ("observations", "actions", "rewards", "h", "masks", "next_observations")
-        found = agent.critic_step(*(batch[n] for n in named))
+        found = agent.critic_step(*(batch[n] for n in NAMED))
         got = torch.stack([loss, found["loss_v"], found["loss_q"], found["loss_v_h"], found["loss_q_h"]])
         close(got, gold["update3/losses"][k], 1e-4)
     compared = 0
@@ -145,10 +145,15 @@ def test_three_whole_updates(gold, agent, batch):
     assert compared > 30
 
 
+def replay(gold, group):
+    """Stands in for torch.randn: the start of all samples at once, then the noise of each step sample by sample."""
+    steps = [row for step in gold[f"{group}/z"] for row in step]
+    queue = iter([torch.tensor(v) for v in (gold[f"{group}/x_T"], *steps)])
+    return lambda *a, **k: next(queue)
+
+
 def test_sampling(gold, agent, monkeypatch):
-    z = iter(torch.tensor(gold["sample/z"]))
-    monkeypatch.setattr(samplers, "randn", lambda *a, **k: next(z))
-    monkeypatch.setattr(torch, "randn", lambda *a, **k: torch.tensor(gold["sample/x_T"]))
+    monkeypatch.setattr(torch, "randn", replay(gold, "sample"))
     states = torch.tensor(gold["sample/states"])
     close(agent.sample(states, torch.Generator()), gold["sample/final"], 1e-4)
 
@@ -156,11 +161,9 @@ def test_sampling(gold, agent, monkeypatch):
 def test_action_choice(gold, agent, monkeypatch):
     state = torch.tensor(gold["eval/state"])
     for pick in ("minqc", "maxq"):
-        z = iter(torch.tensor(gold["eval/z"]))
         with monkeypatch.context() as m:
-            m.setattr(samplers, "randn", lambda *a, z=z, **k: next(z))
-            m.setattr(torch, "randn", lambda *a, **k: torch.tensor(gold["eval/x_T"]))
-            close(agent.act(state.reshape(-1), torch.Generator(), pick=pick), gold[f"eval/action_{pick}"].reshape(-1), 1e-4)
+            m.setattr(torch, "randn", replay(gold, "eval"))
+            close(agent.act(state, torch.Generator(), pick=pick), gold[f"eval/action_{pick}"], 1e-4)
 
 
 def test_schedule_and_learning_rate(gold, agent):

@@ -7,7 +7,14 @@ import torch
 
 from safeplan.errors import ConfigError
 from safeplan.feasibility import select
-from safeplan.feasibility.losses import bellman, expectile, feasible_bellman, policy_weights, relabel, reversed_expectile
+from safeplan.feasibility.losses import (
+    bellman,
+    expectile,
+    feasible_bellman,
+    policy_weights,
+    relabel,
+    reversed_expectile,
+)
 
 U = torch.tensor([-2.0, -1.0, 0.0, 1.0, 3.0])
 
@@ -38,7 +45,8 @@ def test_bellman_by_hand():
     torch.testing.assert_close(
         feasible_bellman(h, mask, vh, 0.9), torch.tensor([25.0, 0.1 * -1 + 0.9 * 3, 0.1 * -1 + 0.9 * -0.5, 25.0])
     )
-    torch.testing.assert_close(bellman(torch.ones(2), torch.tensor([1.0, 0.0]), torch.full((2,), 10.0), 0.9), torch.tensor([10.0, 1.0]))
+    reward, mask, v_next = torch.ones(2), torch.tensor([1.0, 0.0]), torch.full((2,), 10.0)
+    torch.testing.assert_close(bellman(reward, mask, v_next, 0.9), torch.tensor([10.0, 1.0]))
     assert relabel(torch.tensor([0.0, 0.3, 1.0])).tolist() == [-1.0, 25.0, 25.0]
 
 

@@ -12,9 +12,16 @@ from safeplan.guidance.clearance import clearance_energy
 from safeplan.types import Goal, Obstacle, Scene
 
 SCENES = {
-    "hovercraft": (hovercraft(), Scene((Obstacle(1.0, 0.9, 0.2), Obstacle(1.6, 1.4, 0.02, vx=0.1, hx=0.1, hy=0.3)), Goal(3, 1, 0.1), (0, 0, 3.2, 2))),
+    "hovercraft": (
+        hovercraft(),
+        Scene(
+            (Obstacle(1.0, 0.9, 0.2), Obstacle(1.6, 1.4, 0.02, vx=0.1, hx=0.1, hy=0.3)),
+            Goal(3, 1, 0.1),
+            (0, 0, 3.2, 2),
+        ),
+    ),
     "bicycle": (bicycle(), Scene((Obstacle(12.0, 1.0, hx=2.0, hy=0.9, vx=1.0),), Goal(50, 0, 2), (-5, -6, 60, 6))),
-}  # fmt: skip
+}
 
 
 def case(name, seed=0):
@@ -36,9 +43,8 @@ def test_equals_the_sum_over_gaps_below_the_margin(name):
     margin = 0.1 if name == "hovercraft" else 1.0
     energy = clearance_energy(system, obs, margin)(x)
     times = np.arange(9) * system.dt
-    one = (system.footprint[:1], system.footprint) if len(system.footprint) == 1 else (system.footprint,)
     total = np.zeros(3)
-    for disc in one[-1]:
+    for disc in system.footprint:
         single = type(system)(**{**vars(system), "footprint": (disc,)})
         gaps = clearance(single, np.moveaxis(x[..., : system.n].numpy(), -1, 0), scene.centers(times), scene)
         total += (np.maximum(margin - gaps, 0) ** 2).sum((1, 2)) / margin**2

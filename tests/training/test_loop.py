@@ -16,7 +16,7 @@ import torch
 
 from safeplan.data import Log
 from safeplan.errors import CheckpointError, ConfigError, DataError, SafeplanError
-from safeplan.feasibility import Fisor, FisorConfig
+from safeplan.feasibility import FisorConfig, FisorPolicy
 from safeplan.rng import torch_rng
 from safeplan.training import TransitionSource, WindowSource, fisor_from_log, load, load_model, train
 
@@ -43,7 +43,6 @@ def tensors(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def assert_same(a: Path, b: Path) -> None:
-    assert (a / "model.safetensors").read_bytes().__len__() > 1000
     one, two = tensors(a), tensors(b)
     assert one.keys() == two.keys()
     assert all(torch.equal(one[k], two[k]) for k in one)
@@ -92,7 +91,7 @@ go(Path({run!r}), 4000, checkpoint_every=3, log_every=2)
 
 
 def test_sigkill_at_random_moments(tmp_path):
-    """Killed while training and while writing (a checkpoint every third update makes both likely), then finished here."""
+    """Killed while training or writing (a checkpoint every third update makes both likely), then finished here."""
     run, moments = tmp_path / "run", random.Random(0)
     code = CHILD.format(repo=str(REPO), here=str(Path(__file__).parent), run=str(run))
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -146,7 +145,7 @@ def test_a_corrupt_checkpoint_stops_the_run_with_the_remedy(tmp_path):
     raw = bytearray((last / "state.pt").read_bytes())
     raw[len(raw) // 2] ^= 1
     (last / "state.pt").write_bytes(raw)
-    with pytest.raises(CheckpointError, match="Delete .*000000010 to go on from the checkpoint before it"):
+    with pytest.raises(CheckpointError, match=r"Delete .*000000010 to go on from the checkpoint before it"):
         go(tmp_path, 12)
     for path in last.iterdir():
         path.unlink()
@@ -158,14 +157,14 @@ def test_two_processes_in_one_folder(tmp_path):
     fcntl = pytest.importorskip("fcntl")
     with (tmp_path / ".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(CheckpointError, match="another process"):
+        with pytest.raises(CheckpointError, match="another process trains"):
             go(tmp_path, 5)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     learner, source = fisor_from_log(small_log(), SMALL)
     source.columns["rewards"][:] = torch.nan
-    with pytest.raises(SafeplanError, match="loss_q.*is not finite"):
+    with pytest.raises(SafeplanError, match=r"loss_q.*is not finite"):
         train(learner, source, tmp_path, updates=5, log_every=1)
     assert newest(tmp_path) == 0
 
@@ -175,7 +174,7 @@ def test_load_gives_an_agent_that_acts_alike(whole):
     learner.load_state_dict(torch.load(whole / "state.pt", weights_only=True)["learner"])
     agent = load(whole)
     obs = small_log().observations[:5]
-    assert isinstance(agent, Fisor)
+    assert isinstance(agent, FisorPolicy)
     np.testing.assert_array_equal(agent.v_h(obs), learner.agent.v_h(obs))
     np.testing.assert_array_equal(agent.act(obs, torch_rng(1)), learner.agent.act(obs, torch_rng(1)))
     assert agent.normalizer.supports(obs).all() and not agent.normalizer.supports(obs + 9).any()

@@ -22,7 +22,7 @@ from safeplan.training.trajectory_codec import Layout, leaves, tokens
 from safeplan.types import Goal, Obstacle, Scene
 
 SYSTEM = unicycle()
-SMALL = TrajectoryConfig(horizon=10, width=16, emb=32, batch=64, lr=3e-3, warmup=20, decay_updates=0, ema_rate=0.02)
+SMALL = TrajectoryConfig(horizon=10, width=16, emb=32, batch=32, lr=3e-3, warmup=20, decay_updates=0, ema_rate=0.02)
 
 
 def scene(goal, rng):
@@ -65,7 +65,7 @@ def test_tokens_are_relative_and_decode_gives_the_trajectory_back():
     learner, source = trajectory_from_log(LOG, SYSTEM, SMALL)
     batch, codec = source.batch(0, 0), learner.codec
     x = tokens(codec.layout, batch["states"], batch["actions"])
-    assert x.shape == (64, 12, 6) and x[:, 0, [0, 1, 3]].eq(0).all()
+    assert x.shape == (32, 12, 6) and x[:, 0, [0, 1, 3]].eq(0).all()
     assert x[..., 3].abs().max() < 0.1  # no jump where the yaw passes pi
     states, controls = codec.decode(codec.encode("token", x), batch["obs"])
     got, want = states.numpy(), batch["states"].numpy()

@@ -1,0 +1,42 @@
+"""What is trained, and the logs that it learns from."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from safeplan import schema
+from safeplan.build.settings import freeze
+from safeplan.build.tasks import SYSTEMS, device, system_of
+from safeplan.errors import ConfigError
+
+if TYPE_CHECKING:
+    from safeplan.data import Log
+    from safeplan.training import Learner, Source
+
+
+def log(cfg: schema.DataConfig) -> "Log":
+    """The log that a data setting names; generated ones are generated on first use."""
+    from safeplan.data import load_log
+    from safeplan.evaluation.point_robot import write_point_robot
+
+    if cfg.kind == "file":
+        path = cfg.path or ""
+        if Path(path).suffix not in (".hdf5", ".h5"):
+            raise ConfigError(f"data.path={path}: give a file that ends in .hdf5 or .h5")
+        return load_log(path)
+    return load_log(cfg.kind, seed=cfg.seed, makers={"point_robot": write_point_robot})
+
+
+def learner(cfg: schema.TrainConfig) -> tuple["Learner", "Source"]:
+    """What is trained, and where its batches come from."""
+    from safeplan.training import fisor_from_log
+    from safeplan.training.trajectory import trajectory_from_log
+
+    where, settings = device(cfg.device), freeze(cfg.policy)
+    if cfg.policy.kind == "fisor":
+        return fisor_from_log(log(cfg.data), settings, seed=cfg.seed, device=where)
+    if cfg.data.system not in SYSTEMS:
+        raise ConfigError(
+            f"policy=trajectory needs to know the vehicle of the log: data.system=... (one of {', '.join(SYSTEMS)})"
+        )
+    system = system_of({"env": cfg.data.system})
+    return trajectory_from_log(log(cfg.data), system, settings, seed=cfg.seed, device=where)

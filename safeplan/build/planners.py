@@ -1,0 +1,138 @@
+"""Planners with their proposals, the rivals, and the policies that drive by themselves."""
+
+import dataclasses
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safeplan import schema
+from safeplan.build.tasks import Task
+from safeplan.errors import CheckpointError, ConfigError
+
+if TYPE_CHECKING:
+    from safeplan.dynamics import System
+    from safeplan.feasibility import FisorPolicy
+    from safeplan.planning import Planner, PlannerConfig, Proposer
+
+
+def shipped_weights(kind: str, model: str) -> Path:
+    """Where the weights of an env that come with the package lie; they need not exist."""
+    return Path(__file__).parents[1] / "weights" / kind / f"{model}.safetensors"
+
+
+def planner_config(shared: Any, changes: dict[str, Any] | None = None) -> "PlannerConfig":
+    """Frozen planner settings from the read ones (a thawed twin or a dict), with `changes` on top.
+
+    Raises:
+        ConfigError: a change that no setting is called.
+    """
+    from safeplan.planning import PlannerConfig
+
+    base = dict(shared) if isinstance(shared, dict) else dataclasses.asdict(shared)
+    known = [f.name for f in dataclasses.fields(PlannerConfig)]
+    for key in changes or {}:
+        if key not in known:
+            raise ConfigError(f"tuned: {key!r} is no planner setting.{schema.did_you_mean(key, known)}")
+    return PlannerConfig(**{**base, **(changes or {})})
+
+
+def proposer(
+    system: "System", horizon: int, weights: str, guidance: schema.GuidanceConfig, kind: str | None, device: str
+) -> "Proposer":
+    """The source of proposals: a trajectory model with its guidance chain, or a fan of detours.
+
+    Raises:
+        CheckpointError: the weights are missing, corrupt, or no trajectory model of this system.
+    """
+    from safeplan.planning import FanProposer, LearnedProposer
+    from safeplan.training import load
+    from safeplan.training.trajectory_model import TrajectoryModel
+
+    if weights == "none" or (weights == "auto" and kind is None):
+        speeds = [abs(q.high) for q in system.states if q.unit == "m/s" and abs(q.high) < float("inf")]
+        return FanProposer(system, horizon, 0.6 * max(speeds, default=1.0))
+    path = shipped_weights(kind or "", "trajectory") if weights == "auto" else Path(weights)
+    if weights == "auto" and not path.is_file():
+        raise CheckpointError(
+            f"no weights come with env={kind} ({path}). Train some (safeplan train policy=trajectory data={kind}) and "
+            "give weights=RUN_FOLDER, or use weights=none: a fan of detours instead of learned proposals"
+        )
+    model = load(path, device)
+    if not isinstance(model, TrajectoryModel):
+        raise CheckpointError(f"weights={path}: holds a {type(model).__name__}, expected a trajectory model")
+    layout = model.codec.layout
+    if (layout.n, layout.m) != (system.n, system.m):
+        raise CheckpointError(
+            f"weights={path}: made for {layout.n} states and {layout.m} controls, "
+            f"system {system.name!r} has {system.n} and {system.m}"
+        )
+    return LearnedProposer(system, model, horizon, chain=chain(system, guidance))
+
+
+def chain(system: "System", cfg: schema.GuidanceConfig) -> Any:
+    """The guidance chain, as a function of the observations `[rows, O]` that the samples start from."""
+    from safeplan.guidance import CFG, Energy
+    from safeplan.guidance.clearance import clearance_energy
+
+    c, e = cfg.cfg, cfg.energy
+    make = {
+        "cfg": lambda obs: CFG(c.w, interval=(c.sigma_min, c.sigma_max)),
+        "energy": lambda obs: Energy(
+            clearance_energy(system, obs, e.margin), scale=e.scale, interval=(e.sigma_min, e.sigma_max)
+        ),
+    }
+    return lambda obs: tuple(make[name](obs) for name in cfg.chain)
+
+
+def planner(
+    task: Task,
+    settings: Any,
+    weights: str,
+    guidance: schema.GuidanceConfig,
+    device: str = "cpu",
+    *,
+    rival: str = "safeplan",
+    changes: dict[str, Any] | None = None,
+) -> "Planner":
+    """The planner of a task. Rivals share the optimiser: `mpc` ignores uncertainty, `density_mpc` has no proposals."""
+    from safeplan.planning import Planner
+
+    if rival not in ("safeplan", "mpc", "density_mpc"):
+        raise ConfigError(f"planner {rival!r}: not one that plans with the optimiser")
+    cfg = planner_config(settings, {"uncertainty": rival != "mpc", **(changes or {})})
+    source = None
+    if rival == "safeplan":
+        source = proposer(task.system, cfg.horizon, weights, guidance, task.kind, device)
+    return Planner(task.system, cfg, source)
+
+
+@lru_cache(maxsize=4)
+def _loaded(path: str, device: str) -> Any:
+    from safeplan.training import load
+
+    return load(path, device)
+
+
+def policy(made: Task, weights: str, device: str) -> "FisorPolicy":
+    """The FISOR agent that drives a task by itself.
+
+    Raises:
+        CheckpointError: the weights are missing, corrupt, or no FISOR agent for this vehicle.
+    """
+    from safeplan.dynamics.observe import observation_size
+    from safeplan.feasibility import FisorPolicy
+
+    path = shipped_weights(made.kind or "", "fisor") if weights == "auto" else Path(weights)
+    if weights == "auto" and not path.is_file():
+        raise CheckpointError(
+            f"no policy comes with env={made.kind} ({path}). Train one (safeplan train policy=fisor data={made.kind}) "
+            "and give fisor_weights=RUN_FOLDER, or leave `fisor` out of planners"
+        )
+    agent = _loaded(str(path), device)
+    sizes = (observation_size(made.system), made.system.m)
+    if not isinstance(agent, FisorPolicy) or (agent.obs_size, agent.act_size) != sizes:
+        raise CheckpointError(
+            f"fisor_weights={path}: holds a {type(agent).__name__}, "
+            f"expected a FISOR agent with {sizes[0]} observations and {sizes[1]} actions"
+        )
+    return agent

@@ -1,0 +1,143 @@
+"""What a trained FISOR is asked: values, weights, and which action to take [fisor2024]."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from safeplan.data import Normalizer
+from safeplan.diffusion import Denoiser, FisorVP, ddpm
+from safeplan.errors import ShapeError
+from safeplan.feasibility import losses
+from safeplan.feasibility.config import FisorConfig
+from safeplan.feasibility.networks import build_networks
+from safeplan.feasibility.select import select
+
+
+class FisorPolicy:
+    """The networks. Observations go in raw, as arrays or tensors `[B, S]` or `[S]`; what comes out is of the same kind.
+
+    Args:
+        obs_size, act_size: S and A.
+        seed: of the initial weights.
+        normalizer: of observations, applied when `config.normalize`; its range is the support. None: identity.
+    """
+
+    def __init__(
+        self,
+        obs_size: int,
+        act_size: int,
+        config: FisorConfig | None = None,
+        *,
+        seed: int = 0,
+        normalizer: Normalizer | None = None,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        self.config = c = config or FisorConfig()
+        self.obs_size, self.act_size, self.device = obs_size, act_size, torch.device(device)
+        self.reward_scale = 1.0  # V and Q are in rewards of the log times this
+        self.normalizer = normalizer or Normalizer.identity(obs_size)
+        if len(self.normalizer.mean) != obs_size:
+            raise ShapeError(f"fisor: normalizer has {len(self.normalizer.mean)} entries, observations have {obs_size}")
+        self._mean = torch.from_numpy(self.normalizer.mean).to(self.device)
+        self._std = torch.from_numpy(self.normalizer.std).to(self.device)
+        self.nets = build_networks(obs_size, act_size, c, seed).to(self.device)
+        self._call: dict[str, Any] = {k: torch.compile(n) if c.compile else n for k, n in self.nets.items()}
+        self.path = FisorVP(c.steps)
+        self._grid = self.path.grid(c.steps)
+
+    def denoiser(self, name: str) -> Denoiser:
+        """`actor` or `actor_ema` as a denoiser of actions."""
+        # the network sees the integer step; the path's inverse would leave its last bits to rounding
+        return Denoiser(self._call[name], self.path, clock=lambda a, s: self.path.time(a, s).round())
+
+    # ---------------------------------------------------------------- values
+    def encode(self, obs: Tensor) -> Tensor:
+        """Observations as the networks see them, `[..., S]`."""
+        return (obs - self._mean) / self._std if self.config.normalize else obs
+
+    def _value(self, name: str, obs: Tensor) -> Tensor:
+        return self._call[name](obs).squeeze(-1)
+
+    def _heads(self, name: str, obs: Tensor, actions: Tensor) -> Tensor:
+        return self._call[name](torch.cat([obs, actions], -1)).squeeze(-1)  # [2, B]
+
+    def _weights(self, obs: Tensor, actions: Tensor) -> Tensor:
+        c = self.config
+        return losses.policy_weights(
+            self._value("v", obs),
+            self._heads("q_target", obs, actions).amin(0),
+            self._value("v_h", obs),
+            self._heads("q_h_target", obs, actions).amax(0),
+            cost_temperature=c.cost_temperature,
+            reward_temperature=c.reward_temperature,
+            cost_clip_low=c.cost_clip_low,
+            cost_clip=c.cost_clip,
+            reward_clip=c.reward_clip,
+        )
+
+    def _tensor(self, x: Any, size: int, what: str) -> Tensor:
+        x = torch.as_tensor(np.asarray(x) if not isinstance(x, Tensor) else x, dtype=torch.float32, device=self.device)
+        if x.ndim not in (1, 2) or x.shape[-1] != size:
+            raise ShapeError(f"fisor: {what} are {tuple(x.shape)}, expected [B, {size}] or [{size}]")
+        return x
+
+    @torch.no_grad()
+    def _query(self, fn: Any, obs: Any, *actions: Any) -> Any:
+        o = self.encode(self._tensor(obs, self.obs_size, "observations"))
+        a = [self._tensor(x, self.act_size, "actions") for x in actions]
+        out = fn(torch.atleast_2d(o), *(torch.atleast_2d(x) for x in a))
+        out = out if o.ndim == 2 else out[0]
+        return out if isinstance(obs, Tensor) else out.cpu().numpy()
+
+    def v_h(self, obs: Any) -> Any:
+        """Feasibility value `[B]`; the state is feasible where it is at most 0."""
+        return self._query(lambda o: self._value("v_h", o), obs)
+
+    def v(self, obs: Any) -> Any:
+        """Reward value `[B]`."""
+        return self._query(lambda o: self._value("v", o), obs)
+
+    def q_h(self, obs: Any, actions: Any) -> Any:
+        """Worst head of the target feasibility critic, `[B]`."""
+        return self._query(lambda o, a: self._heads("q_h_target", o, a).amax(0), obs, actions)
+
+    def q(self, obs: Any, actions: Any) -> Any:
+        """Lower head of the target reward critic, `[B]`."""
+        return self._query(lambda o, a: self._heads("q_target", o, a).amin(0), obs, actions)
+
+    def weights(self, obs: Any, actions: Any) -> Any:
+        """The actor's regression weights, `[B]`."""
+        return self._query(self._weights, obs, actions)
+
+    # ---------------------------------------------------------------- acting
+    def act(self, obs: Any, generator: torch.Generator, *, pick: str | None = None) -> Any:
+        """The chosen one of `config.candidates` actions for each state, `[B, A]` in [-1, 1]."""
+        n = self.config.candidates
+
+        def choose(o: Tensor) -> Tensor:
+            many = o.repeat_interleave(n, 0)
+            a = self._sample(many, generator)
+            q_h = self._heads("q_h_target", many, a).amax(0).reshape(-1, n)
+            q = self._heads("q_target", many, a).amin(0).reshape(-1, n)
+            index = select(q_h, q, pick or self.config.pick)
+            return a.reshape(len(o), n, -1)[torch.arange(len(o), device=a.device), index]
+
+        return self._query(choose, obs)
+
+    def sample(self, obs: Any, generator: torch.Generator) -> Any:
+        """One action of the EMA actor per state, unselected, `[B, A]`."""
+        return self._query(lambda o: self._sample(o, generator), obs)
+
+    def _sample(self, obs: Tensor, generator: torch.Generator) -> Tensor:
+        noise = torch.randn(len(obs), self.act_size, generator=generator, device=generator.device).to(self.device)
+        return ddpm(
+            self.denoiser("actor_ema"),
+            noise,
+            self._grid,
+            {"obs": obs},
+            variance="beta",
+            clip=(-1.0, 1.0),
+            generators=[generator] * len(obs),
+        )

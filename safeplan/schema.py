@@ -121,15 +121,22 @@ class RunConfig:
 
 
 @dataclass
-class PlanConfig(RunConfig):
-    """`safeplan plan`"""
+class PilotConfig(RunConfig):
+    """What `plan` and `evaluate` share: the vehicle and who drives it."""
 
     env: EnvConfig = field(default_factory=EnvConfig)  # which vehicle and scenes
-    system: SystemConfig = field(default_factory=SystemConfig)  # or your own vehicle
-    scene: str | None = None  # YAML file with a scene of your own
     planner: Any = MISSING  # settings of the planner
     guidance: GuidanceConfig = field(default_factory=GuidanceConfig)  # how proposals are steered
     weights: str = "auto"  # proposal model: auto (shipped with the env), none (a fan of detours), or a path
+    fisor_weights: str = "auto"  # FISOR, which ranks proposals: auto (shipped with the env), none, or a path
+
+
+@dataclass
+class PlanConfig(PilotConfig):
+    """`safeplan plan`"""
+
+    system: SystemConfig = field(default_factory=SystemConfig)  # your own vehicle
+    scene: str | None = None  # YAML file with a scene of your own
     animate: bool = True  # write plan.gif
 
 
@@ -150,16 +157,11 @@ class TrainConfig(RunConfig):
 
 
 @dataclass
-class EvaluateConfig(RunConfig):
+class EvaluateConfig(PilotConfig):
     """`safeplan evaluate`"""
 
-    env: EnvConfig = field(default_factory=EnvConfig)  # which vehicle and scenes
-    planner: Any = MISSING  # settings that all planners share
-    guidance: GuidanceConfig = field(default_factory=GuidanceConfig)  # how proposals are steered
-    weights: str = "auto"  # proposal model: auto (shipped with the env), none (a fan of detours), or a path
-    fisor_weights: str = "auto"  # policy of the rival `fisor`: auto (shipped with the env), or a path
-    tuned: dict[str, dict[str, Any]] = field(default_factory=dict)  # planner -> settings in which it differs
     planners: list[str] = field(default_factory=lambda: list(PLANNERS))  # who is compared, on the same seeds
+    tuned: dict[str, dict[str, Any]] = field(default_factory=dict)  # planner -> settings in which it differs
     episodes: int = 400  # seeds are seed, seed + 1, ...
     split: str = "eval"  # random stream of the scenes: tune | eval (apart from training by construction)
     processes: int = 1  # episodes at a time

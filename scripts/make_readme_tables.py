@@ -28,13 +28,58 @@ def generic(data: dict) -> str:
     return table + (f"\n\n{data['note']}" if data.get("note") else "")
 
 
+def fit(data: dict) -> str:
+    """Held-out errors of the hovercraft's fit, per recording; coverage of its regions."""
+    rows = []
+    for name, r in data["held_out"].items():
+        row: dict[str, object] = {"held-out recording": name}
+        for horizon in ("0.1", "0.25", "0.5", "1"):
+            errors = (100 * r["errors"][m][horizon]["position"] for m in ("fitted", "published", "constant velocity"))
+            row[f"cm at {horizon} s: fitted / published / constant velocity"] = " / ".join(f"{e:.2f}" for e in errors)
+        rows.append(row)
+    cover = "; ".join(
+        f"{horizon} s: position {100 * c['position']:.0f} %, yaw {100 * c['yaw']:.0f} %"
+        for horizon, c in data["pooled_coverage"]["all"].items()
+    )
+    note = f"Mean position error of open-loop predictions. Held-out windows inside the predicted 90 % regions: {cover}."
+    return generic({"rows": rows, "note": note})
+
+
+def unsafe_set(data: dict) -> str:
+    """FISOR's infeasible set of the point robot against the true one."""
+    rows = [
+        {"unsafe set": name, "IoU": data[f"iou{key}"], "false safe": data[f"false_safe{key}"]}
+        for name, key in (("FISOR", ""), ('"not inside a disc now"', "_disc_now"))
+    ]
+    minutes = data["training_seconds"] / 60
+    note = (
+        f"{data['states']} states of a grid; {data['update']} updates in {minutes:.0f} min, seed {data['seed']}, "
+        f"{data['device']}, {data['threads']} thread(s). False safe: share of truly unsafe states called safe."
+    )
+    return generic({"rows": rows, "note": note})
+
+
+def speed(data: dict) -> str:
+    """Training and acting speed of FISOR."""
+    rows = [
+        {"variant": name, "updates / s": v["updates_per_s"], "ms per action": v["act_ms"]}
+        for name, v in data["variants"].items()
+    ]
+    s = data["settings"]
+    note = f"Batch {s['batch']}, {data['threads']} thread(s), {data['device']['cpu']}; load average {data['load']:.1f}."
+    return generic({"rows": rows, "note": note})
+
+
+FORMATS = {"fit_hovercraft": fit, "point_robot_iou": unsafe_set, "benchmark_fisor": speed}
+
+
 def table(name: str, results: Path) -> str:
     """Markdown of results/NAME.json."""
     path = results / f"{name}.json"
     if not path.is_file():
         return f"*not run yet* (no results/{name}.json)"
     data = json.loads(path.read_text())
-    return markdown(data) if "planners" in data else generic(data)
+    return markdown(data) if "planners" in data else FORMATS.get(name, generic)(data)
 
 
 def fill(text: str, results: Path) -> str:

@@ -1,5 +1,11 @@
 """Fixtures that all tests share."""
 
+import os
+
+# before torch is imported: small matrices, two workers on two cores
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import pytest
 
 

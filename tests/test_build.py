@@ -28,7 +28,8 @@ def a_log(made: build.Task, episodes: int = 4, steps: int = 30) -> Log:
             action = rng.uniform(-1, 1, system.m)
             before = observe(system, world.x, world.scene())
             world.step(system.control_low + 0.5 * (action + 1) * (system.control_high - system.control_low))
-            rows.append((before, observe(system, world.x, world.scene()), action, 0.1 * rng.normal(), 0.0, k == steps - 1))
+            after = observe(system, world.x, world.scene())
+            rows.append((before, after, action, 0.1 * rng.normal(), 0.0, k == steps - 1))
     o, p, a, r, c, t = (np.array(v, np.float32) for v in zip(*rows, strict=True))
     return Log(o, p, a, r, c, np.zeros(len(t), bool), t.astype(bool))
 
@@ -53,7 +54,8 @@ def guidance(*chain: str, **energy: float) -> schema.GuidanceConfig:
 
 
 def test_splits_and_seeds_give_other_scenes():
-    scenes = [build.task(schema.EnvConfig("hovercraft"), s, n).scene for s, n in (("demo", 0), ("eval", 0), ("demo", 1))]
+    pairs = (("demo", 0), ("eval", 0), ("demo", 1))
+    scenes = [build.task(schema.EnvConfig("hovercraft"), split, seed).scene for split, seed in pairs]
     assert scenes[0] != scenes[1] and scenes[0] != scenes[2]
     assert scenes[0] == build.task(schema.EnvConfig("hovercraft"), "demo", 0).scene
 
@@ -83,9 +85,9 @@ def test_device():
 
 
 def test_proposers(made, weights):
-    assert isinstance(build.proposer(made.system, 20, "none", guidance(), "hovercraft", "cpu"), FanProposer)
-    assert isinstance(build.proposer(made.system, 20, "auto", guidance(), None, "cpu"), FanProposer)
-    learned = build.proposer(made.system, 20, weights, guidance("cfg", "energy"), "hovercraft", "cpu")
+    assert isinstance(build.proposer(made.system, 20, "none", "auto", guidance(), "hovercraft"), FanProposer)
+    assert isinstance(build.proposer(made.system, 20, "auto", "auto", guidance(), None), FanProposer)
+    learned = build.proposer(made.system, 20, weights, "none", guidance("cfg", "energy"), "hovercraft")
     assert isinstance(learned, LearnedProposer)
     out = learned(made.world.x, made.scene, 3, 0)
     assert out.states.shape == (3, 21, 9) and out.controls.shape == (3, 20, 3)
@@ -94,12 +96,19 @@ def test_proposers(made, weights):
     np.testing.assert_array_equal(out.states, again.states)
     other = build.task(schema.EnvConfig("driving"), "demo", 0)
     with pytest.raises(CheckpointError, match="9 states and 3 controls"):
-        build.proposer(other.system, 20, weights, guidance(), "driving", "cpu")
+        build.proposer(other.system, 20, weights, "none", guidance(), "driving")
+
+
+def test_proposals_are_ranked_by_fisor(made, weights, tmp_path):
+    path = fisor_file(tmp_path / "f.safetensors", observation_size(made.system), made.system.m)
+    ranked = build.proposer(made.system, 20, weights, path, guidance(), "hovercraft")
+    out = ranked(made.world.x, made.scene, 3, 0)
+    assert out.value is not None and np.isfinite(out.value(out.states[:, -1], made.scene)).all()
 
 
 def test_the_chain_is_what_the_settings_say(made, weights):
     def states(*chain, **energy):
-        proposer = build.proposer(made.system, 20, weights, guidance(*chain, **energy), "hovercraft", "cpu")
+        proposer = build.proposer(made.system, 20, weights, "none", guidance(*chain, **energy), "hovercraft")
         return proposer(made.world.x, made.scene, 4, 0).states
 
     plain, off, pushed = states(), states("energy", scale=0.0), states("energy", scale=2.0, margin=3.0)
@@ -109,14 +118,15 @@ def test_the_chain_is_what_the_settings_say(made, weights):
 
 
 def test_rivals_share_all_but_what_they_are(made):
-    cfg = PlannerConfig(horizon=8)
-    ours = build.planner(made, cfg, "none", guidance())
-    mpc = build.planner(made, cfg, "none", guidance(), rival="mpc", changes={"margin": 0.1})
-    density = build.planner(made, cfg, "none", guidance(), rival="density_mpc")
-    assert ours.cfg == density.cfg == cfg and ours.proposer is not None and density.proposer is None
+    cfg = schema.PilotConfig(weights="none")
+    cfg.planner = PlannerConfig(horizon=8)
+    ours = build.planner(made, cfg)
+    mpc = build.planner(made, cfg, rival="mpc", changes={"margin": 0.1})
+    density = build.planner(made, cfg, rival="density_mpc")
+    assert ours.cfg == density.cfg == cfg.planner and ours.proposer is not None and density.proposer is None
     assert not mpc.cfg.uncertainty and mpc.cfg.margin == 0.1 and mpc.proposer is None
     with pytest.raises(ConfigError, match="fisor"):
-        build.planner(made, cfg, "none", guidance(), rival="fisor")
+        build.planner(made, cfg, rival="fisor")
 
 
 def fisor_file(path, obs_size: int, act_size: int):
@@ -141,15 +151,15 @@ def test_an_episode_of_every_planner_is_a_row(made, tmp_path):
 
 def test_a_policy_for_another_vehicle_is_refused(made, tmp_path):
     with pytest.raises(CheckpointError, match="expected a FISOR agent with 63 observations"):
-        build.policy(made, fisor_file(tmp_path / "f.safetensors", 5, 3), "cpu")
+        build.policy(made.system, fisor_file(tmp_path / "f.safetensors", 5, 3), "hovercraft")
 
 
 def test_missing_shipped_weights_say_what_to_do(made, monkeypatch, tmp_path):
     monkeypatch.setattr(build.planners, "shipped_weights", lambda kind, model: tmp_path / f"{model}.safetensors")
     with pytest.raises(CheckpointError, match="weights=none"):
-        build.proposer(made.system, 20, "auto", guidance(), "hovercraft", "cpu")
-    with pytest.raises(CheckpointError, match="leave `fisor` out"):
-        build.policy(made, "auto", "cpu")
+        build.proposer(made.system, 20, "auto", "none", guidance(), "hovercraft")
+    with pytest.raises(CheckpointError, match="fisor_weights=none"):
+        build.policy(made.system, "auto", "hovercraft")
 
 
 def test_shipped_weights_lie_in_the_package():

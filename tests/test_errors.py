@@ -1,4 +1,4 @@
-"""Bad input ends in one clear error that names the thing and the remedy, or in a status; nothing already made is lost."""
+"""Bad input ends in one clear error that names the thing and the remedy, or in a status; nothing made is lost."""
 
 import json
 from pathlib import Path

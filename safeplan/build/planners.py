@@ -37,15 +37,20 @@ def planner_config(shared: Any, changes: dict[str, Any] | None = None) -> "Plann
 
 
 def proposer(
-    system: "System", horizon: int, weights: str, guidance: schema.GuidanceConfig, kind: str | None, device: str
+    system: "System",
+    horizon: int,
+    weights: str,
+    fisor_weights: str,
+    guidance: schema.GuidanceConfig,
+    kind: str | None,
+    device: str = "cpu",
 ) -> "Proposer":
-    """The source of proposals: a trajectory model with its guidance chain, or a fan of detours.
+    """The source of proposals: a trajectory model with its guidance chain and a FISOR that ranks, or a fan of detours.
 
     Raises:
         CheckpointError: the weights are missing, corrupt, or no trajectory model of this system.
     """
     from safeplan.planning import FanProposer, LearnedProposer
-    from safeplan.training import load
     from safeplan.training.trajectory_model import TrajectoryModel
 
     if weights == "none" or (weights == "auto" and kind is None):
@@ -57,7 +62,7 @@ def proposer(
             f"no weights come with env={kind} ({path}). Train some (safeplan train policy=trajectory data={kind}) and "
             "give weights=RUN_FOLDER, or use weights=none: a fan of detours instead of learned proposals"
         )
-    model = load(path, device)
+    model = _loaded(str(path), device)
     if not isinstance(model, TrajectoryModel):
         raise CheckpointError(f"weights={path}: holds a {type(model).__name__}, expected a trajectory model")
     layout = model.codec.layout
@@ -66,7 +71,8 @@ def proposer(
             f"weights={path}: made for {layout.n} states and {layout.m} controls, "
             f"system {system.name!r} has {system.n} and {system.m}"
         )
-    return LearnedProposer(system, model, horizon, chain=chain(system, guidance))
+    critic = None if fisor_weights == "none" else policy(system, fisor_weights, kind, device)
+    return LearnedProposer(system, model, horizon, critic, chain=chain(system, guidance))
 
 
 def chain(system: "System", cfg: schema.GuidanceConfig) -> Any:
@@ -86,9 +92,7 @@ def chain(system: "System", cfg: schema.GuidanceConfig) -> Any:
 
 def planner(
     task: Task,
-    settings: Any,
-    weights: str,
-    guidance: schema.GuidanceConfig,
+    cfg: schema.PilotConfig,
     device: str = "cpu",
     *,
     rival: str = "safeplan",
@@ -99,11 +103,12 @@ def planner(
 
     if rival not in ("safeplan", "mpc", "density_mpc"):
         raise ConfigError(f"planner {rival!r}: not one that plans with the optimiser")
-    cfg = planner_config(settings, {"uncertainty": rival != "mpc", **(changes or {})})
+    settings = planner_config(cfg.planner, {"uncertainty": rival != "mpc", **(changes or {})})
     source = None
     if rival == "safeplan":
-        source = proposer(task.system, cfg.horizon, weights, guidance, task.kind, device)
-    return Planner(task.system, cfg, source)
+        weights = cfg.weights, cfg.fisor_weights
+        source = proposer(task.system, settings.horizon, *weights, cfg.guidance, task.kind, device)
+    return Planner(task.system, settings, source)
 
 
 @lru_cache(maxsize=4)
@@ -113,8 +118,8 @@ def _loaded(path: str, device: str) -> Any:
     return load(path, device)
 
 
-def policy(made: Task, weights: str, device: str) -> "FisorPolicy":
-    """The FISOR agent that drives a task by itself.
+def policy(system: "System", weights: str, kind: str | None, device: str = "cpu") -> "FisorPolicy":
+    """The FISOR agent of a vehicle, which ranks proposals or drives by itself.
 
     Raises:
         CheckpointError: the weights are missing, corrupt, or no FISOR agent for this vehicle.
@@ -122,14 +127,14 @@ def policy(made: Task, weights: str, device: str) -> "FisorPolicy":
     from safeplan.dynamics.observe import observation_size
     from safeplan.feasibility import FisorPolicy
 
-    path = shipped_weights(made.kind or "", "fisor") if weights == "auto" else Path(weights)
+    path = shipped_weights(kind or "", "fisor") if weights == "auto" else Path(weights)
     if weights == "auto" and not path.is_file():
         raise CheckpointError(
-            f"no policy comes with env={made.kind} ({path}). Train one (safeplan train policy=fisor data={made.kind}) "
-            "and give fisor_weights=RUN_FOLDER, or leave `fisor` out of planners"
+            f"no FISOR comes with env={kind} ({path}). Train one (safeplan train policy=fisor data={kind}) and give "
+            "fisor_weights=RUN_FOLDER, or do without: fisor_weights=none, and no `fisor` in planners"
         )
     agent = _loaded(str(path), device)
-    sizes = (observation_size(made.system), made.system.m)
+    sizes = (observation_size(system), system.m)
     if not isinstance(agent, FisorPolicy) or (agent.obs_size, agent.act_size) != sizes:
         raise CheckpointError(
             f"fisor_weights={path}: holds a {type(agent).__name__}, "

@@ -20,7 +20,7 @@ def check_study(settings: dict[str, Any], planners: Sequence[str], device: str) 
         schema.one_of("tuned", key, schema.PLANNERS)
     for rival in planners:
         if rival == "fisor":
-            policy(made, settings["fisor_weights"], device)
+            policy(made.system, settings["fisor_weights"], made.kind, device)
         else:
             _planner(json.dumps(settings), device, rival)
 
@@ -50,19 +50,31 @@ def _policy_episode(settings: dict[str, Any], device: str, made: Task, seed: int
     from safeplan.baselines.policy import fly_policy
     from safeplan.rng import torch_rng
 
-    agent = policy(made, settings["fisor_weights"], device)
+    agent = policy(made.system, settings["fisor_weights"], made.kind, device)
     generator = torch_rng(seed, "policy", device=device)
     flight = fly_policy(
         made.world, lambda o: agent.act(o[None], generator)[0], max_seconds=made.max_seconds, span=made.span
     )
-    out = {**flight._asdict(), "seconds": round(flight.seconds, 3), "statuses": {}}
-    return {**out, "planning_ms": [round(1e3 * s, 1) for s in out.pop("acting_s")]}
+    return {
+        "reached": flight.reached,
+        "collided": flight.collided,
+        "seconds": round(flight.seconds, 3),
+        "clearance": flight.clearance,
+        "statuses": {},
+        "planning_ms": [round(1e3 * s, 1) for s in flight.acting_s],
+    }
 
 
 @lru_cache(maxsize=8)
 def _planner(settings: str, device: str, rival: str) -> "Planner":
     s = json.loads(settings)
-    flown = task(schema.EnvConfig(**s["env"]), s["split"], 0)
     g = s["guidance"]
     guidance = schema.GuidanceConfig(g["chain"], schema.CfgConfig(**g["cfg"]), schema.EnergyConfig(**g["energy"]))
-    return planner(flown, s["planner"], s["weights"], guidance, device, rival=rival, changes=s["tuned"].get(rival))
+    cfg = schema.PilotConfig(
+        env=schema.EnvConfig(**s["env"]),
+        planner=s["planner"],
+        guidance=guidance,
+        weights=s["weights"],
+        fisor_weights=s["fisor_weights"],
+    )
+    return planner(task(cfg.env, s["split"], 0), cfg, device, rival=rival, changes=s["tuned"].get(rival))

@@ -8,6 +8,7 @@ Writes nothing.
 from collections.abc import Sequence
 from pathlib import Path
 
+import safeplan
 from safeplan import build, schema
 from safeplan.schema import InfoConfig as Config
 
@@ -31,7 +32,7 @@ def run(cfg: Config, out: Path) -> str:
     rows = provenance(build.device(cfg.device))
     rows["cuda"] = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     rows["threads"] = str(torch.get_num_threads())
-    rows["package"] = str(Path(build.__file__).parent)
+    rows["package"] = str(Path(safeplan.__file__).parent)
     for kind in schema.ENVS:
         found = sorted(p.name for p in build.shipped_weights(kind, "any").parent.glob("*.safetensors"))
         rows[f"weights {kind}"] = ", ".join(found) or "none"

@@ -1,5 +1,6 @@
 """The console script `safeplan`: finds the command, leaves the rest to it."""
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -41,6 +42,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     command, rest = args[0], args[1:]
     if command not in COMMANDS:
         fail("", f"unknown command {command!r}.{did_you_mean(command, COMMANDS)} Commands: {', '.join(COMMANDS)}")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if command != "train":  # small matrices: more threads only wait for each other
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
     module = import_module(f"safeplan.cli.{command}")
     if "-h" in rest or "--help" in rest:
         from safeplan.cli.help import text

@@ -43,7 +43,7 @@ def run(cfg: Config, out: Path) -> str:
     if cfg.system.file:
         print(f"running your code: {cfg.system.file}", flush=True)
     task = build.task(cfg.env, "demo", cfg.seed, cfg.system.file, cfg.scene)
-    planner = build.planner(task, cfg.planner, cfg.weights, cfg.guidance, device)
+    planner = build.planner(task, cfg, device)
     with tqdm(total=round(task.max_seconds, 1), unit="s", disable=None, leave=False) as bar:
 
         def show(t: float, plan: Plan) -> None:

@@ -15,7 +15,8 @@ _ELEMENTARY = ("sin", "cos", "tan", "tanh", "exp", "log", "sqrt", "square", "arc
 
 
 def _pack_numpy(xs):
-    shape = np.broadcast_shapes(*(np.shape(c) for c in xs))
+    shapes = {getattr(c, "shape", ()) for c in xs}
+    shape = shapes.pop() if len(shapes) == 1 else np.broadcast_shapes(*shapes)
     out = np.empty((len(xs), *shape))
     for i, c in enumerate(xs):
         out[i] = c

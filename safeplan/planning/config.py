@@ -18,7 +18,7 @@ class PlannerConfig:
     deadline_s: float = 0.0  # a plan that takes longer is dropped, the previous one goes on; 0: latency steps
     clock: str = "wall"  # "wall", or "cpu" for studies on shared machines: time of this process only
     attempts: int = 3  # proposals that may be tried for a certificate
-    proposals: int = 12  # trajectories asked from the proposer
+    proposals: int = 8  # trajectories asked from the proposer
     rank_particles: int = 16  # Sobol particles per proposal
     particles: int = 128  # Sobol particles that set the tightening and the risk estimate (a power of two)
     passes: int = 2  # linearisations of the obstacles

@@ -1,5 +1,6 @@
 """Forward particles under a tracked reference: RK4, weights constant along the flow (mass is conserved)."""
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -41,8 +42,15 @@ def sobol_draw(belief: Belief, n: int, count: int, seed: int) -> Draw:
         )
     if n & (n - 1):
         raise CapabilityError(f"sobol_draw: n = {n} is not a power of two; use {1 << n.bit_length()}")
-    points = qmc.Sobol(dim(count), scramble=True, rng=np.random.default_rng(seed)).random(n)
-    return push(points, count)
+    return push(_sobol(dim(count), n, seed), count)
+
+
+@lru_cache(maxsize=32)
+def _sobol(dim: int, n: int, seed: int) -> Array:
+    """Scrambled Sobol points `[n, dim]`; a control loop asks for the same ones again and again."""
+    points = qmc.Sobol(dim, scramble=True, rng=np.random.default_rng(seed)).random(n)
+    points.setflags(write=False)
+    return points
 
 
 def draw_particles(belief: Belief, n: int, count: int, seed: int) -> Draw:

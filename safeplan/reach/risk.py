@@ -16,14 +16,16 @@ def pair_clearance(system: System, flow: Flow, centers: Array, scene: Scene) -> 
 
 
 def between(system: System, flow: Flow, centers: Array, scene: Scene) -> Array:
-    """Lower bound `[P, T-1, K+1]` of the clearance between checked times.
+    """Lower bound `[P, T-1, K+1]` of the clearance between checked times; infinite for obstacles far away.
 
     A signed distance to a convex set is convex along straight relative motion, so the tangents at both ends of an
     interval bound it from below. What the true path may depart from its chord, accel_bound dt^2 / 8, is taken off.
     """
     h = flow.times[1] - flow.times[0]
-    shape = [scene.column(k) for k in ("yaw", "hx", "hy", "r")]
-    out = None
+    out = np.full((flow.states.shape[2], len(flow.times) - 1, len(scene.obstacles) + 1), np.inf)
+    near = _near(system, flow, centers, scene)
+    shape = [scene.column(k)[near] for k in ("yaw", "hx", "hy", "r")]
+    centers = centers[:, :, near]
     for px, py, r in footprint_centers(system, flow.states.transpose(1, 2, 0), NUMPY):
         sd, nx, ny = box_and_normal(px[..., None], py[..., None], centers[..., 0], centers[..., 1], *shape)
         mx = np.diff(px, axis=1)[..., None] - np.diff(centers[..., 0], axis=1)
@@ -36,10 +38,24 @@ def between(system: System, flow: Flow, centers: Array, scene: Scene) -> Array:
         low = np.where(dip, a + sa * np.clip(cross, 0.0, 1.0), np.where(sa >= 0, a, b))
         low = np.minimum(low, np.minimum(a, b)) - r
         wall = inside_box(px, py, scene.bounds, NUMPY) - r  # concave along a line: least at an end
-        low = np.concatenate([low, np.minimum(wall[:, :-1], wall[:, 1:])[..., None]], axis=-1)
-        out = low if out is None else np.minimum(out, low)
-    assert out is not None
+        out[..., near] = np.minimum(out[..., near], low)
+        out[..., -1] = np.minimum(out[..., -1], np.minimum(wall[:, :-1], wall[:, 1:]))
     return out - system.accel_bound * h**2 / 8
+
+
+def _near(system: System, flow: Flow, centers: Array, scene: Scene) -> Array:
+    """Indices of the obstacles that any particle may come near; the others stay more than a footprint's reach away."""
+    if not len(scene.obstacles):
+        return np.zeros(0, dtype=int)
+    x = flow.states
+    px, py = x[:, system.position[0]], x[:, system.position[1]]
+    step = np.hypot(np.diff(px, axis=0), np.diff(py, axis=0)).max(initial=0.0) + system.accel_bound * flow.times[1] ** 2
+    theirs = np.abs(np.diff(centers, axis=1)).max(axis=(0, 1, 3), initial=0.0) * 2
+    reach = max(np.hypot(dx, dy) + r for dx, dy, r in system.footprint)
+    hull = np.hypot(scene.column("hx"), scene.column("hy")) + scene.column("r")
+    dx, dy = px.T[..., None] - centers[..., 0], py.T[..., None] - centers[..., 1]
+    nearest = np.sqrt((dx * dx + dy * dy).min(axis=(0, 1)))
+    return np.flatnonzero(~(nearest - hull - 2 * reach - step - theirs > 0))  # NaN stays
 
 
 def collision_risk(c: Array, times: Array, confidence: float = 0.95) -> Risk:

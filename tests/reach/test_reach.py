@@ -139,7 +139,10 @@ def test_between_bounds_the_clearance_on_a_finer_grid():
     low = between(bounded, *out[0][:2], scene)
     true = np.stack([out[1][2][:, 40 * k : 40 * k + 41].min(axis=1) for k in range(10)], axis=1)
     assert (low <= true + 1e-9).all()
-    assert np.median(true - low) < 0.03
+    assert np.median((true - low)[np.isfinite(low)]) < 0.03
+    far = replace(scene, obstacles=(*scene.obstacles, Obstacle(90.0, 0.0, r=0.1)))
+    again = between(bounded, out[0][0], far.sample(200, out[0][0].times, np.random.default_rng(0)), far)
+    assert (again[..., 2] == np.inf).all() and (again[..., [0, 1, 3]] == low).all()
 
 
 def test_belief_errors_name_the_shape():

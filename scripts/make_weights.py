@@ -59,10 +59,28 @@ def main() -> None:
     a = parser.parse_args()
     log = f"runs/data/{a.env}.hdf5"
     episodes = str(EPISODES[a.env])
-    run("scripts/collect.py", "--env", a.env, "--episodes", episodes, "--seed", "0", "--out", log, "--processes", a.processes)
+    run(
+        "scripts/collect.py",
+        "--env",
+        a.env,
+        "--episodes",
+        episodes,
+        "--seed",
+        "0",
+        "--out",
+        log,
+        "--processes",
+        a.processes,
+    )
     out = ROOT / "safeplan" / "weights" / a.env
     out.mkdir(parents=True, exist_ok=True)
-    files, rows = [], ["| model | updates | parameters | last metrics | versions | data SHA-256 |", "| --- | --- | --- | --- | --- | --- |"]
+    files, rows = (
+        [],
+        [
+            "| model | updates | parameters | last metrics | versions | data SHA-256 |",
+            "| --- | --- | --- | --- | --- | --- |",
+        ],
+    )
     for kind, updates in UPDATES.items():
         command = ["scripts/train.py", f"policy={kind}", f"data={a.env}", f"updates={updates}", f"device={a.device}"]
         run(*command, "checkpoint_every=1000")

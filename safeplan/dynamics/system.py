@@ -67,7 +67,9 @@ class System:
             if len(cost) != len(qs):
                 raise ConfigError(f"system {self.name!r}: {what} has {len(cost)} entries, expected {len(qs)}")
         if len(self.footprint) > 1 and self.yaw is None:
-            raise ConfigError(f"system {self.name!r}: a footprint of several discs needs `yaw`, the index of the heading")
+            raise ConfigError(
+                f"system {self.name!r}: a footprint of several discs needs `yaw`, the index of the heading"
+            )
 
     @property
     def n(self) -> int:

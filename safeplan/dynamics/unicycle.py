@@ -26,7 +26,11 @@ def unicycle() -> System:
             Quantity("yaw", "rad", angle=True),
         ),
         controls=(Quantity("acc", "m/s^2", -1.0, 1.0), Quantity("turn", "rad/s", -1.0, 1.0)),
-        params=(Quantity("gain_acc", "1", nominal=1.0), Quantity("gain_turn", "1", nominal=1.0), Quantity("dw", "rad/s")),
+        params=(
+            Quantity("gain_acc", "1", nominal=1.0),
+            Quantity("gain_turn", "1", nominal=1.0),
+            Quantity("dw", "rad/s"),
+        ),
         f=f,
         footprint=((0.0, 0.0, 0.05),),
         yaw=3,

@@ -23,7 +23,12 @@ def _patches(scene: Scene, centers: Array, **style):
         else:
             pad = max(o.r, 1e-6)
             box = FancyBboxPatch(
-                (-o.hx, -o.hy), 2 * o.hx, 2 * o.hy, boxstyle=f"round,pad={pad},rounding_size={pad}", mutation_aspect=1, **style
+                (-o.hx, -o.hy),
+                2 * o.hx,
+                2 * o.hy,
+                boxstyle=f"round,pad={pad},rounding_size={pad}",
+                mutation_aspect=1,
+                **style,
             )
             box._pose = Affine2D().rotate(o.yaw).translate(x, y)
             out.append(box)
@@ -44,7 +49,9 @@ def _vehicle(ax, system: System, x: Array, **style) -> list:
     px, py = x[system.position[0]], x[system.position[1]]
     yaw = x[system.yaw] if system.yaw is not None else 0.0
     c, s = np.cos(yaw), np.sin(yaw)
-    return _add(ax, [Circle((px + c * dx - s * dy, py + s * dx + c * dy), r, **style) for dx, dy, r in system.footprint])
+    return _add(
+        ax, [Circle((px + c * dx - s * dy, py + s * dx + c * dy), r, **style) for dx, dy, r in system.footprint]
+    )
 
 
 def _stage(ax, scene: Scene) -> None:
@@ -80,7 +87,14 @@ def mission_figure(system: System, scene: Scene, mission: Mission, path: str | P
     shown = mission.plans[:: max(1, len(mission.plans) // 5)]
     for j, (_, plan) in enumerate(shown):
         for line in plan.proposals[:8]:
-            ax.plot(*line.T, color=ORANGE, lw=0.7, alpha=0.45, zorder=3, label="proposals" if j == 0 and line is plan.proposals[0] else None)
+            ax.plot(
+                *line.T,
+                color=ORANGE,
+                lw=0.7,
+                alpha=0.45,
+                zorder=3,
+                label="proposals" if j == 0 and line is plan.proposals[0] else None,
+            )
         ref = plan.reference.states[: plan.moving + 1, list(system.position)]
         ax.plot(*ref.T, color=SKY, lw=1.2, alpha=0.8, zorder=4, label="plans" if j == 0 else None)
     ix, iy = system.position
@@ -119,7 +133,9 @@ def mission_animation(system: System, scene: Scene, mission: Mission, path: str 
     path = Path(path)
     xlo, ylo, xhi, yhi = scene.bounds
     width = 8.0
-    fig, ax = plt.subplots(figsize=(width, max(2.2, width * (yhi - ylo) / (xhi - xlo) + 0.7)), layout="constrained", dpi=80)
+    fig, ax = plt.subplots(
+        figsize=(width, max(2.2, width * (yhi - ylo) / (xhi - xlo) + 0.7)), layout="constrained", dpi=80
+    )
     _stage(ax, scene)
     h = system.dt / system.substeps
     stride = max(1, round(1 / (fps * h)), len(mission.path) // 160)

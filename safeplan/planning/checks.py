@@ -17,7 +17,9 @@ def input_fault(system: System, belief: Belief, scene: Scene) -> str:
         if not np.isfinite(value).all():
             return f"belief: {name} holds {value[~np.isfinite(value)][0]} at index {int(np.argmin(np.isfinite(value)))}"
     fields = ("x", "y", "r", "vx", "vy", "sigma_v", "yaw", "hx", "hy")
-    numbers = [scene.column(c) for c in fields] + [np.array([scene.goal.x, scene.goal.y, scene.goal.radius, *scene.bounds])]
+    numbers = [scene.column(c) for c in fields] + [
+        np.array([scene.goal.x, scene.goal.y, scene.goal.radius, *scene.bounds])
+    ]
     if not all(np.isfinite(a).all() for a in numbers):
         return "scene: an obstacle, the goal or the bounds hold a number that is not finite"
     return ""

@@ -98,7 +98,9 @@ def load_plans(path: str | Path) -> dict[str, Any]:
     try:
         data = json.loads(path.read_text())
     except (ValueError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not readable as JSON ({error}); it may be cut short: run `safeplan plan` again") from None
+        raise DataError(
+            f"{path}: not readable as JSON ({error}); it may be cut short: run `safeplan plan` again"
+        ) from None
     if not isinstance(data, dict) or data.get("format") != FORMAT or not isinstance(data.get("plans"), list):
         found = data.get("format") if isinstance(data, dict) else type(data).__name__
         raise DataError(f"{path}: format {found!r}, expected a plan file of format {FORMAT} with a list `plans`")
@@ -129,6 +131,4 @@ def check_plan(system: System, record: dict[str, Any], fresh_seed: int, fresh_n:
     low = clopper_pearson(fresh, fresh_n, 2e-3, two_sided=True)[0]
     if low > c.upper:
         faults.append(f"{fresh} of {fresh_n} fresh draws collide: at least {low:.3g}, above the bound {c.upper:.3g}")
-    return Check(
-        record["time_s"], record["status"], c.upper, upper, c.k, again, c.n, fresh, fresh_n, tuple(faults)
-    )
+    return Check(record["time_s"], record["status"], c.upper, upper, c.k, again, c.n, fresh, fresh_n, tuple(faults))

@@ -26,7 +26,9 @@ class Judge:
     def nominal_state(self, belief: Belief, committed: Reference, steps: int) -> Array:
         """Mean state `[n]` after `steps` steps of tracking `committed` from the mean start."""
         x, theta = belief.mean()
-        part = Reference(committed.states[: steps + 1], committed.controls[:steps], committed.gains[:steps], committed.dt)
+        part = Reference(
+            committed.states[: steps + 1], committed.controls[:steps], committed.gains[:steps], committed.dt
+        )
         draw = Draw(x[None], theta[None, None])
         return rollout(self.system, draw, part, belief.stretch_s).states[-1, :, 0]
 

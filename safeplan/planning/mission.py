@@ -9,7 +9,7 @@ from safeplan.dynamics.world import World
 from safeplan.planning.planner import Planner
 from safeplan.planning.references import advance
 from safeplan.rng import numpy_rng
-from safeplan.types import Array, CutNormalBelief, Plan, Reference, Scene, Status
+from safeplan.types import Array, CutNormalBelief, Plan, Reference, Status
 
 
 @dataclass

@@ -165,8 +165,16 @@ class Nlp:
         return np.array(out)
 
     def solve(
-        self, x0: Array, theta: Array, goal: Array, ref: Array, planes: Array, weights: Weights, guess: tuple[Array, Array],
-        *, second_try: bool = True,
+        self,
+        x0: Array,
+        theta: Array,
+        goal: Array,
+        ref: Array,
+        planes: Array,
+        weights: Weights,
+        guess: tuple[Array, Array],
+        *,
+        second_try: bool = True,
     ) -> Solution:
         """Solve once; `second_try` allows IPOPT after FATROP failed (about ten times slower).
 
@@ -176,7 +184,9 @@ class Nlp:
         """
         p = np.concatenate([x0, theta, goal, ref.ravel(), planes.ravel(), weights])
         H, n = self.cfg.horizon, self.system.n
-        start = np.concatenate([np.concatenate([guess[0][:H], guess[1], np.zeros((H, 1))], 1).ravel(), guess[0][H], [0.0]])
+        start = np.concatenate(
+            [np.concatenate([guess[0][:H], guess[1], np.zeros((H, 1))], 1).ravel(), guess[0][H], [0.0]]
+        )
         args = {"x0": start, "p": p, "lbx": self._lo, "ubx": self._hi, "lbg": self._glo, "ubg": self._ghi}
         out, stats, name = self._fatrop(**args), self._fatrop.stats(), "fatrop"
         if second_try and not (stats["success"] and np.isfinite(np.asarray(out["x"])).all()):

@@ -229,7 +229,13 @@ class Planner:
 
     # ------------------------------------------------------------ safe stops
     def _stop(
-        self, s: "_Setting", previous: Plan | None, status: Status, message: str, clock: "_Clock", rng: np.random.Generator
+        self,
+        s: "_Setting",
+        previous: Plan | None,
+        status: Status,
+        message: str,
+        clock: "_Clock",
+        rng: np.random.Generator,
     ) -> Plan:
         """The safer of two safe stops: the rest of the previous plan (ends at rest) or braking now."""
         cfg = self.cfg
@@ -276,7 +282,9 @@ class Planner:
         if previous is not None:
             reference = advance(self.nlp, previous.reference, 0, total, self.system.theta)
         else:
-            reference = Reference(np.zeros((total + 1, n)), np.zeros((total, m)), np.zeros((total, m, n)), self.system.dt)
+            reference = Reference(
+                np.zeros((total + 1, n)), np.zeros((total, m)), np.zeros((total, m, n)), self.system.dt
+            )
         moving = total - cfg.tail
         return Plan(reference, Status.BAD_INPUT, f"{fault}; safe stop", belief, scene, cfg.latency, moving)
 

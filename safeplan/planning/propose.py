@@ -74,7 +74,9 @@ class FanProposer:
         n = max(n, 1)
         bumps = np.zeros(n)
         if n > 1:
-            bumps[1:] = np.array([(i // 2 + 1) / ((n - 1) // 2 + 1) * (1 - 2 * (i % 2)) for i in range(n - 1)]) * 0.5 * reach
+            bumps[1:] = (
+                np.array([(i // 2 + 1) / ((n - 1) // 2 + 1) * (1 - 2 * (i % 2)) for i in range(n - 1)]) * 0.5 * reach
+            )
         frac = np.linspace(0, 1, h + 1)
         line = p + frac[None, :, None] * reach * along + (np.sin(np.pi * frac)[None] * bumps[:, None])[..., None] * side
         states = np.tile(x, (n, h + 1, 1))

@@ -23,7 +23,9 @@ def clopper_pearson(k: int, n: int, delta: float, two_sided: bool = False) -> tu
         CertificateError: when not 0 <= k <= n, n >= 1, 0 < delta < 1.
     """
     if n < 1 or not 0 <= k <= n or not 0 < delta < 1:
-        raise CertificateError(f"clopper_pearson: k = {k}, n = {n}, delta = {delta}; need 0 <= k <= n, n >= 1, 0 < delta < 1")
+        raise CertificateError(
+            f"clopper_pearson: k = {k}, n = {n}, delta = {delta}; need 0 <= k <= n, n >= 1, 0 < delta < 1"
+        )
     tail = delta / 2 if two_sided else delta
     low = float(beta.ppf(tail, k, n - k + 1)) if two_sided and k > 0 else 0.0
     return low, 1.0 if k == n else float(beta.ppf(1 - tail, k + 1, n - k))

@@ -28,7 +28,9 @@ def divergence(f, x: torch.Tensor) -> torch.Tensor:
         y, total = f(z), torch.zeros_like(z[0])
         for i in range(len(y)):
             if y[i].requires_grad:
-                (g,) = torch.autograd.grad(y[i].sum(), z, retain_graph=True, create_graph=x.requires_grad, allow_unused=True)
+                (g,) = torch.autograd.grad(
+                    y[i].sum(), z, retain_graph=True, create_graph=x.requires_grad, allow_unused=True
+                )
                 total = total if g is None else total + g[i]
     return total
 
@@ -58,7 +60,13 @@ class _Tracked:
 
 
 def characteristics(
-    system: System, x0: torch.Tensor, theta: torch.Tensor, reference: Reference, stretch_s: float, *, open_loop: bool = False
+    system: System,
+    x0: torch.Tensor,
+    theta: torch.Tensor,
+    reference: Reference,
+    stretch_s: float,
+    *,
+    open_loop: bool = False,
 ) -> DensityFlow:
     """RK4 of state and log-gain with the feedback acting continuously inside f.
 

@@ -30,7 +30,9 @@ def test_rounded_box_is_the_distance_to_its_core_minus_the_radius():
     brute = np.hypot(*(points[:, None] - edge[None]).transpose(2, 0, 1)).min(1)
     cx, cy, yaw, hx, hy, _ = BOX
     d = points - [cx, cy]
-    q = np.abs(np.stack([np.cos(yaw) * d[:, 0] + np.sin(yaw) * d[:, 1], np.cos(yaw) * d[:, 1] - np.sin(yaw) * d[:, 0]], -1))
+    q = np.abs(
+        np.stack([np.cos(yaw) * d[:, 0] + np.sin(yaw) * d[:, 1], np.cos(yaw) * d[:, 1] - np.sin(yaw) * d[:, 0]], -1)
+    )
     inside = (q < [hx, hy]).all(1)
     np.testing.assert_allclose(ours, np.where(inside, -brute, brute) - r, atol=2e-4)
 
@@ -58,7 +60,9 @@ def test_footprint_discs_cover_the_car():
 
     car = bicycle()
     corners = [(WHEELBASE / 2 + a * LENGTH / 2, b * WIDTH / 2) for a in (-1, 1) for b in (-1, 1)]
-    grid = [(x, y) for x in np.linspace(corners[0][0], corners[-1][0], 30) for y in np.linspace(-WIDTH / 2, WIDTH / 2, 9)]
+    grid = [
+        (x, y) for x in np.linspace(corners[0][0], corners[-1][0], 30) for y in np.linspace(-WIDTH / 2, WIDTH / 2, 9)
+    ]
     for x, y in grid + corners:
         assert any(np.hypot(x - dx, y - dy) <= r + 1e-9 for dx, dy, r in car.footprint)
     centres = footprint_centers(car, (1.0, 2.0, np.pi / 2, 0.0), NUMPY)

@@ -47,7 +47,9 @@ def test_divergence_against_finite_differences(name):
 
         def formula(x, u, theta):
             z = torch.as_tensor(x)
-            f = lambda y: TORCH.pack(system.f(0.0, TORCH.unpack(y), tuple(torch.as_tensor(u)), tuple(torch.as_tensor(theta)), TORCH))  # noqa: E731
+            f = lambda y: TORCH.pack(
+                system.f(0.0, TORCH.unpack(y), tuple(torch.as_tensor(u)), tuple(torch.as_tensor(theta)), TORCH)
+            )
             return divergence(f, z).detach().numpy()
     else:
 

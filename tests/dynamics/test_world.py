@@ -9,7 +9,9 @@ from safeplan.dynamics.world import World
 from safeplan.errors import ShapeError
 from safeplan.types import Goal, Obstacle, Scene
 
-SCENE = Scene((Obstacle(1.5, 1.0, r=0.2, vx=-0.1, sigma_v=0.05), Obstacle(2.0, 0.4, r=0.1)), Goal(2.8, 1, 0.1), (0, 0, 3.2, 2))
+SCENE = Scene(
+    (Obstacle(1.5, 1.0, r=0.2, vx=-0.1, sigma_v=0.05), Obstacle(2.0, 0.4, r=0.1)), Goal(2.8, 1, 0.1), (0, 0, 3.2, 2)
+)
 
 
 def world(seed=0, scene=SCENE):

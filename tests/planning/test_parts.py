@@ -15,7 +15,9 @@ from safeplan.planning.nlp import Nlp, Weights
 from safeplan.planning.tracking import lqr_gains
 from safeplan.types import Goal, Obstacle, Scene
 
-SCENE = Scene((Obstacle(1.0, 0.2, hx=0.3, hy=0.1, yaw=0.4), Obstacle(2.0, -0.5, r=0.3)), Goal(3, 0, 0.1), (-1, -2, 4, 2))
+SCENE = Scene(
+    (Obstacle(1.0, 0.2, hx=0.3, hy=0.1, yaw=0.4), Obstacle(2.0, -0.5, r=0.3)), Goal(3, 0, 0.1), (-1, -2, 4, 2)
+)
 
 
 def test_half_planes_keep_the_distance():

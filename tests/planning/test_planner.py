@@ -14,7 +14,11 @@ from safeplan.reach import count_collisions
 from safeplan.types import Goal, Obstacle, Scene, Status
 
 START = np.array([0.4, 1.0, 0, 0, 0, 0, 0, 0, 0.0])
-OPEN = Scene((Obstacle(1.4, 1.06, r=0.15), Obstacle(2.2, 0.5, r=0.1, vy=0.05, sigma_v=0.03)), Goal(2.8, 1.0, 0.12), (0, 0, 3.2, 2))
+OPEN = Scene(
+    (Obstacle(1.4, 1.06, r=0.15), Obstacle(2.2, 0.5, r=0.1, vy=0.05, sigma_v=0.03)),
+    Goal(2.8, 1.0, 0.12),
+    (0, 0, 3.2, 2),
+)
 CONFIG = PlannerConfig(horizon=16, latency=2, replan_every=2, deadline_s=30.0)
 
 

@@ -11,7 +11,15 @@ from safeplan.types import Goal, Obstacle, Reference, Scene
 
 @pytest.mark.parametrize(
     ("gamma", "delta", "k", "n"),
-    [(0.05, 0.05, 0, 59), (0.05, 0.01, 0, 90), (0.01, 0.05, 0, 299), (0.01, 0.01, 0, 459), (0.01, 0.001, 0, 688), (0.001, 0.05, 0, 2995), (0.01, 0.05, 5, 1049)],
+    [
+        (0.05, 0.05, 0, 59),
+        (0.05, 0.01, 0, 90),
+        (0.01, 0.05, 0, 299),
+        (0.01, 0.01, 0, 459),
+        (0.01, 0.001, 0, 688),
+        (0.001, 0.05, 0, 2995),
+        (0.01, 0.05, 5, 1049),
+    ],
 )
 def test_sample_sizes(gamma, delta, k, n):
     assert samples_needed(gamma, delta, k) == n

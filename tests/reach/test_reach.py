@@ -53,7 +53,10 @@ def test_rollout_follows_the_exact_flow():
 def test_one_reference_each_equals_one_by_one():
     rng = np.random.default_rng(1)
     system, P = unicycle(), 3
-    refs = [Reference(rng.normal(size=(9, 4)), rng.uniform(-1, 1, (8, 2)), 0.1 * rng.normal(size=(8, 2, 4)), 0.05) for _ in range(P)]
+    refs = [
+        Reference(rng.normal(size=(9, 4)), rng.uniform(-1, 1, (8, 2)), 0.1 * rng.normal(size=(8, 2, 4)), 0.05)
+        for _ in range(P)
+    ]
     draw = unicycle_belief(np.zeros(4)).sample(P, 2, rng)
     joint = Reference(*(np.stack([getattr(r, k) for r in refs]) for k in ("states", "controls", "gains")), 0.05)
     together = rollout(system, draw, joint, 0.5).states
@@ -125,7 +128,11 @@ def test_risk_of_a_half_plane_is_the_normal_tail():
 
 def test_between_bounds_the_clearance_on_a_finer_grid():
     coarse, fine = linear(1), linear(40)
-    scene = Scene((Obstacle(0.3, 0.2, r=0.1, vx=-0.4, vy=0.2), Obstacle(-0.5, 0.1, hx=0.2, hy=0.1, yaw=0.5)), Goal(0, 0, 1), (-3, -3, 3, 3))
+    scene = Scene(
+        (Obstacle(0.3, 0.2, r=0.1, vx=-0.4, vy=0.2), Obstacle(-0.5, 0.1, hx=0.2, hy=0.1, yaw=0.5)),
+        Goal(0, 0, 1),
+        (-3, -3, 3, 3),
+    )
     draw = belief(0.5).sample(200, 1, np.random.default_rng(0))
     out = []
     for system in (coarse, fine):

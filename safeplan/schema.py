@@ -74,7 +74,8 @@ class EnergyConfig:
     """Gradient of a differentiable clearance energy, in physical units."""
 
     scale: float = 1.0  # weight of the energy
-    margin: float = 0.05  # clearance (m) below which the energy is positive
+    margin: float = 0.08  # clearance (m) below which the energy is positive
+    metric: str = "scalar"  # scalar | posterior (through the network: one VJP a step) | identity
     sigma_min: float = 0.0  # lowest noise level (std) at which it acts
     sigma_max: float = float("inf")  # highest one; both ends are inclusive
 

@@ -6,7 +6,7 @@ Units are SI (m, s, rad, N) unless a name says otherwise. Arrays are NumPy float
 """
 
 from dataclasses import asdict, dataclass, field
-from enum import Enum
+from enum import StrEnum
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -50,7 +50,7 @@ CUT = 2.0  # every normal in a Scene is cut at this many standard deviations, so
 
 @dataclass(frozen=True)
 class Scene:
-    """Obstacles, goal and bounds `(xlo, ylo, xhi, yhi)` as seen at time 0 of a plan. Leaving the bounds is a collision."""
+    """Obstacles, goal and bounds `(xlo, ylo, xhi, yhi)` as seen at time 0 of a plan. Leaving them is a collision."""
 
     obstacles: tuple[Obstacle, ...]
     goal: Goal
@@ -121,7 +121,10 @@ class Draw(NamedTuple):
 class Belief(Protocol):
     """Distribution over start state and uncertain parameters. `push` and `log_prob` are optional capabilities."""
 
-    stretch_s: float
+    @property
+    def stretch_s(self) -> float:
+        """Seconds for which disturbances stay constant."""
+        ...
 
     def mean(self) -> tuple[Array, Array]:
         """Start state `[n]` and parameters `[p]` at the centre."""
@@ -227,7 +230,7 @@ class Reference(NamedTuple):
     dt: float
 
 
-class Status(str, Enum):
+class Status(StrEnum):
     """Why the plan is what it is. Only CERTIFIED moves on; everything else ends in a safe stop."""
 
     CERTIFIED = "certified"  # the risk bound holds with the stated confidence

@@ -3,8 +3,8 @@
   python scripts/make_weights.py hovercraft
   python scripts/make_weights.py driving --device cuda
 
-Everything comes from seeded, simulated logs (scripts/collect.py). Writes safeplan/weights/ENV/{fisor,trajectory}.safetensors
-and README.md, the model card.
+Everything comes from seeded, simulated logs (scripts/collect.py). Writes fisor.safetensors, trajectory.safetensors and
+README.md, the model card, under safeplan/weights/ENV/.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from pathlib import Path
 from safetensors import safe_open
 
 ROOT = Path(__file__).parents[1]
-UPDATES = {"fisor": 12_000, "trajectory": 12_000}
+UPDATES = {"fisor": 12_000, "trajectory": 16_000}
 EPISODES = {"hovercraft": 900, "driving": 800}
 
 CARD = """# Weights for `{env}`
@@ -30,8 +30,8 @@ pinned, conditioned on goal, walls and nearest obstacles). `fisor.safetensors` i
 proposals; acting alone it is a rival in the study.
 
 **Made with** `python scripts/make_weights.py {env}` (seed 0, device {device}).
-Simulated data: `scripts/collect.py --env {env} --episodes {episodes} --seed 0`, scripted drivers of mixed quality in the
-environment's own simulator, difficulty 0.3 to 1.7, scene stream `train` (apart from `tune`, `eval` and `demo`).
+Simulated data: `scripts/collect.py --env {env} --episodes {episodes} --seed 0`, scripted drivers of mixed quality in
+the environment's own simulator, difficulty 0.3 to 1.7, scene stream `train` (apart from `tune`, `eval` and `demo`).
 
 {rows}
 
@@ -88,10 +88,12 @@ def main() -> None:
         source, target = newest(run_dir), out / f"{kind}.safetensors"
         temporary = target.with_name(f".{target.name}")
         shutil.copyfile(source, temporary)
+        os.chmod(temporary, 0o644)
         os.replace(temporary, target)
         with safe_open(target, "pt") as f:
             info = json.loads(f.metadata()["safeplan"])["info"]
-            size = sum(f.get_tensor(k).numel() for k in f.keys())
+            names = list(f.keys())
+            size = sum(f.get_tensor(k).numel() for k in names)
         head, *lines = (run_dir / "metrics.csv").read_text().strip().split("\n")
         last = dict(zip(head.split(","), lines[-1].split(","), strict=True))
         shown = ", ".join(f"{k} {float(v):.3g}" for k, v in last.items() if k not in ("update", "seconds"))

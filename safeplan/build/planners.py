@@ -84,7 +84,10 @@ def chain(system: "System", cfg: schema.GuidanceConfig) -> Any:
     make = {
         "cfg": lambda obs: CFG(c.w, interval=(c.sigma_min, c.sigma_max)),
         "energy": lambda obs: Energy(
-            clearance_energy(system, obs, e.margin), scale=e.scale, interval=(e.sigma_min, e.sigma_max)
+            clearance_energy(system, obs, e.margin),
+            scale=e.scale,
+            metric=e.metric,
+            interval=(e.sigma_min, e.sigma_max),
         ),
     }
     return lambda obs: tuple(make[name](obs) for name in cfg.chain)

@@ -38,6 +38,9 @@ def run(cfg: Config, out: Path) -> str:
         check_plan(system, r, fold(cfg.seed, "verify", i), cfg.fresh)
         for i, r in enumerate(tqdm(records, unit="plan", disable=None, leave=False))
     ]
+    bare = [r["time_s"] for r in data["plans"] if r["status"] == "certified" and not r["certificate"]]
+    if bare:
+        raise CertificateError(f"the plan at {bare[0]:.1f} s is called certified without a certificate: {cfg.plan}")
     for c in checks:
         for fault in c.faults:
             print(f"plan at {c.time_s:.1f} s: {fault}")

@@ -54,7 +54,7 @@ def bicycle() -> System:
         regulate=(0.0, 0.0, 0.5, 0.01),
         dt=0.2,
         substeps=2,
-        accel_bound=9.0,
+        accel_bound=26.0,
     )
 
 

@@ -68,14 +68,14 @@ def clearance(system, x: Array, centers: Array, scene: Scene) -> Array:
     from safeplan.dynamics.backends import NUMPY as xp
 
     out = None
-    static = [scene.column(k) for k in ("yaw", "hx", "hy", "r")]
-    discs = not (static[1].any() or static[2].any())
+    yaw, hx, hy, radius = (scene.column(k) for k in ("yaw", "hx", "hy", "r"))
+    discs = not (hx.any() or hy.any())
     for px, py, r in footprint_centers(system, x, xp):
         if discs:  # the common case, without the box
             dx, dy = px[..., None] - centers[..., 0], py[..., None] - centers[..., 1]
-            d = np.sqrt(dx * dx + dy * dy) - (static[3] + r)
+            d = np.sqrt(dx * dx + dy * dy) - (radius + r)
         else:
-            d = rounded_box(px[..., None], py[..., None], centers[..., 0], centers[..., 1], *static, xp) - r
+            d = rounded_box(px[..., None], py[..., None], centers[..., 0], centers[..., 1], yaw, hx, hy, radius, xp) - r
         wall = inside_box(px, py, scene.bounds, xp) - r
         d = np.concatenate([d, np.broadcast_to(wall[..., None], (*d.shape[:-1], 1))], axis=-1)
         out = d if out is None else np.minimum(out, d)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from safeplan.dynamics.system import Quantity, System
-from safeplan.types import CutNormalBelief
+from safeplan.types import CUT, CutNormalBelief
 
 PAIRS = ("a", "b", "c")
 PARAMS = ("gain_a", "gain_b", "gain_c", "tau", "drag", "spin", "ax", "ay", "aw")
@@ -81,8 +81,18 @@ def hovercraft(craft: dict[str, Any] | None = None) -> System:
         regulate=(0.0, 0.0, 0.3, 0.0, 0.0, 0.02, 0.0, 0.0, 0.0),
         dt=0.1,
         substeps=2,
-        accel_bound=2 * np.hypot(top, top) / m,
+        accel_bound=_accel_bound(c),
     )
+
+
+def _accel_bound(c: dict[str, Any]) -> float:
+    """Largest acceleration (m/s^2) within the cut of the belief, at up to 1.5 m/s."""
+
+    def high(name: str) -> float:
+        return c["belief"][name]["mean"] + CUT * c["belief"][name]["sd"]
+
+    thrust = 2 * c["max_thrust"] * max(high(f"gain_{k}") for k in PAIRS) / c["mass"]
+    return 1.02 * (thrust + np.hypot(high("ax"), high("ay")) + 1.5 * high("drag"))
 
 
 def hovercraft_belief(x: np.ndarray, craft: dict[str, Any] | None = None) -> CutNormalBelief:

@@ -1,4 +1,4 @@
-"""What a system is: its equations, written once, and the facts that the planner, the density and the simulator share."""
+"""What a system is: its equations, written once, and the facts that planner, density and simulator share."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -29,14 +29,16 @@ class System:
 
     Args:
         states, controls, params: quantities in the order of the components.
-        f: continuous dynamics; `xp` is a namespace of `safeplan.dynamics.backends`.
+        f: continuous dynamics; `xp` is a namespace of `safeplan.dynamics.backends`. It must not depend on t itself
+            (what varies in time is a parameter): plans are made and checked from time 0.
         footprint: discs `(dx, dy, r)` in the body frame (m) that cover the vehicle.
         position: indices of the planar position in the state.
         yaw: index of the heading, or None when the footprint is one centred disc.
         at_rest: `(x, xp) -> tuple` of components that vanish when the vehicle stands still.
         dt: duration of one control step (s), the control held constant.
         substeps: RK4 steps in one control step.
-        accel_bound: bound on the acceleration of any footprint point (m/s^2), for checks between times.
+        accel_bound: bound on the acceleration of any footprint point (m/s^2) that the controls, the speeds and the
+            belief allow; certificates rest on it between checked times. Required.
         state_cost, control_cost: LQR weights (diagonals) of the tracking controller.
         regulate: weights `[n]` that pull states to their nominal values in a plan (a heading, a cruise speed).
         divergence: `(t, x, u, theta, xp) -> scalar`, div of f in x (1/s); None: computed by VJPs.
@@ -56,7 +58,7 @@ class System:
     yaw: int | None = None
     dt: float = 0.1
     substeps: int = 2
-    accel_bound: float = 0.0
+    accel_bound: float = float("nan")
     divergence: Dynamics | None = None
 
     def __post_init__(self) -> None:
@@ -66,6 +68,16 @@ class System:
         ):
             if len(cost) != len(qs):
                 raise ConfigError(f"system {self.name!r}: {what} has {len(cost)} entries, expected {len(qs)}")
+        if not (np.isfinite(self.accel_bound) and self.accel_bound > 0):
+            raise ConfigError(
+                f"system {self.name!r}: accel_bound = {self.accel_bound}; give the largest acceleration (m/s^2) that a "
+                "footprint point can have, or certificates would not hold between checked times"
+            )
+        for q in self.controls:
+            if not (np.isfinite(q.low) and np.isfinite(q.high) and q.low < q.high):
+                raise ConfigError(
+                    f"system {self.name!r}: control {q.name!r} needs finite bounds, has [{q.low}, {q.high}]"
+                )
         if len(self.footprint) > 1 and self.yaw is None:
             raise ConfigError(
                 f"system {self.name!r}: a footprint of several discs needs `yaw`, the index of the heading"

@@ -39,7 +39,7 @@ def unicycle() -> System:
         control_cost=(1.0, 1.0),
         dt=0.05,
         substeps=1,
-        accel_bound=3.0,
+        accel_bound=3.5,
     )
 
 

@@ -63,7 +63,7 @@ class World:
         return replace(self.initial, obstacles=moved)
 
     def measure(self) -> Array:
-        """The state with fresh measurement noise, `[n]`, as the belief describes it (none for beliefs without `x_sd`)."""
+        """The state with fresh measurement noise, `[n]`, as the belief describes it (none without `x_sd`)."""
         sd = getattr(self.belief, "x_sd", None)
         if sd is None:
             return self.x.copy()
@@ -86,9 +86,9 @@ class World:
         x, path, worst, reached = self.x, [], np.inf, False
         goal, (ix, iy) = self.initial.goal, s.position
         for i in range(1, s.substeps + 1):
-            x = rk4(s, self.time + (i - 1) * self.h, x, tuple(u), tuple(theta), self.h, NUMPY)
+            x = rk4(s, 0.0, x, tuple(u), tuple(theta), self.h, NUMPY)
             centers = self._centers[min(self.k * s.substeps + i, self._last)]
-            worst = min(worst, float(clearance(s, x, centers, self.initial).min()))
+            worst = float(np.minimum(worst, clearance(s, x, centers, self.initial).min()))  # keeps NaN
             reached = reached or bool(np.hypot(x[ix] - goal.x, x[iy] - goal.y) <= goal.radius)
             path.append(x)
         self.x = x

@@ -1,6 +1,7 @@
 """Pictures of a mission: one still with the evidence, one animation. Colours are safe for colour-blind readers."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -11,50 +12,35 @@ from safeplan.types import Array, Scene
 BLUE, ORANGE, GREEN, RED, SKY, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#8A8F98"
 
 
-def _patches(scene: Scene, centers: Array, **style):
-    """Matplotlib patches of all obstacles at `centers [K, 2]`."""
+def _obstacles(ax: Any, scene: Scene, centers: Array, **style: Any) -> list:
+    """Draw all obstacles at `centers [K, 2]`."""
     from matplotlib.patches import Circle, FancyBboxPatch
     from matplotlib.transforms import Affine2D
 
     out = []
     for o, (x, y) in zip(scene.obstacles, centers, strict=True):
         if o.hx == o.hy == 0:
-            out.append(Circle((x, y), o.r, **style))
-        else:
-            pad = max(o.r, 1e-6)
-            box = FancyBboxPatch(
-                (-o.hx, -o.hy),
-                2 * o.hx,
-                2 * o.hy,
-                boxstyle=f"round,pad={pad},rounding_size={pad}",
-                mutation_aspect=1,
-                **style,
-            )
-            box._pose = Affine2D().rotate(o.yaw).translate(x, y)
-            out.append(box)
+            out.append(ax.add_patch(Circle((x, y), o.r, **style)))
+            continue
+        pad = max(o.r, 1e-6)
+        round_ = f"round,pad={pad},rounding_size={pad}"
+        box = FancyBboxPatch((-o.hx, -o.hy), 2 * o.hx, 2 * o.hy, boxstyle=round_, mutation_aspect=1, **style)
+        ax.add_patch(box).set_transform(Affine2D().rotate(o.yaw).translate(x, y) + ax.transData)
+        out.append(box)
     return out
 
 
-def _add(ax, patches) -> list:
-    for p in patches:
-        if hasattr(p, "_pose"):
-            p.set_transform(p._pose + ax.transData)
-        ax.add_patch(p)
-    return patches
-
-
-def _vehicle(ax, system: System, x: Array, **style) -> list:
+def _vehicle(ax: Any, system: System, x: Array, **style: Any) -> list:
     from matplotlib.patches import Circle
 
     px, py = x[system.position[0]], x[system.position[1]]
     yaw = x[system.yaw] if system.yaw is not None else 0.0
     c, s = np.cos(yaw), np.sin(yaw)
-    return _add(
-        ax, [Circle((px + c * dx - s * dy, py + s * dx + c * dy), r, **style) for dx, dy, r in system.footprint]
-    )
+    discs = [Circle((px + c * dx - s * dy, py + s * dx + c * dy), r, **style) for dx, dy, r in system.footprint]
+    return [ax.add_patch(d) for d in discs]
 
 
-def _stage(ax, scene: Scene) -> None:
+def _stage(ax: Any, scene: Scene) -> None:
     from matplotlib.patches import Circle, Rectangle
 
     xlo, ylo, xhi, yhi = scene.bounds
@@ -82,7 +68,7 @@ def mission_figure(system: System, scene: Scene, mission: Mission, path: str | P
     frames = np.unique(np.linspace(0, n - 1, 5).astype(int))
     for i, f in enumerate(frames):
         fade = 0.12 + 0.5 * i / max(len(frames) - 1, 1)
-        _add(ax, _patches(scene, mission.centers[f], fc=GREY, ec="none", alpha=fade, zorder=2))
+        _obstacles(ax, scene, mission.centers[f], fc=GREY, ec="none", alpha=fade, zorder=2)
         _vehicle(ax, system, mission.path[f], fc=BLUE, ec="none", alpha=0.25 + 0.5 * i / len(frames), zorder=6)
     shown = mission.plans[:: max(1, len(mission.plans) // 5)]
     for j, (_, plan) in enumerate(shown):
@@ -148,7 +134,7 @@ def mission_animation(system: System, scene: Scene, mission: Mission, path: str 
     for f in [*range(0, len(mission.path), stride), len(mission.path) - 1]:
         for artist in moving:
             artist.remove()
-        moving = _add(ax, _patches(scene, mission.centers[f], fc=GREY, ec="#30343B", lw=0.6, alpha=0.85, zorder=2))
+        moving = _obstacles(ax, scene, mission.centers[f], fc=GREY, ec="#30343B", lw=0.6, alpha=0.85, zorder=2)
         color = RED if mission.collided and f == len(mission.path) - 1 else BLUE
         moving += _vehicle(ax, system, mission.path[f], fc=color, ec="white", lw=0.8, zorder=6)
         trail.set_data(mission.path[: f + 1, ix], mission.path[: f + 1, iy])

@@ -16,6 +16,16 @@ def input_fault(system: System, belief: Belief, scene: Scene) -> str:
             return f"belief: {name} has shape {value.shape}, expected ({size},) for system {system.name!r}"
         if not np.isfinite(value).all():
             return f"belief: {name} holds {value[~np.isfinite(value)][0]} at index {int(np.argmin(np.isfinite(value)))}"
+    for name in ("x_sd", "theta_sd"):
+        sd = np.asarray(getattr(belief, name, 0.0), float)
+        if not (np.isfinite(sd).all() and (sd >= 0).all()):
+            return f"belief: {name} is {sd.tolist()}, expected finite numbers of at least 0"
+    for owner, what in ((belief, "belief"), (scene, "scene")):
+        if not (np.isfinite(owner.stretch_s) and owner.stretch_s > 0):
+            return f"{what}: stretch_s is {owner.stretch_s}, expected seconds above 0"
+    for name in ("r", "hx", "hy", "sigma_v"):
+        if (scene.column(name) < 0).any():
+            return f"scene: an obstacle has {name} = {scene.column(name).min():.3g}, expected at least 0"
     fields = ("x", "y", "r", "vx", "vy", "sigma_v", "yaw", "hx", "hy")
     numbers = [scene.column(c) for c in fields] + [
         np.array([scene.goal.x, scene.goal.y, scene.goal.radius, *scene.bounds])
@@ -25,26 +35,26 @@ def input_fault(system: System, belief: Belief, scene: Scene) -> str:
     return ""
 
 
-def scene_fault(system: System, x: Array, scene: Scene, first: bool) -> tuple[Status | None, str]:
-    """Start in collision, or (looked for in the `first` plan only) a goal that cannot be reached."""
+def scene_fault(system: System, x: Array, scene: Scene) -> tuple[Status | None, str]:
+    """Start in collision, or a goal that cannot be reached past the standing obstacles."""
     now = float(clearance(system, x, scene.centers(np.zeros(1))[0], scene).min())
     if now < 0:
         return Status.START_IN_COLLISION, f"the start overlaps an obstacle or the bounds by {-now:.3g} m"
-    if first and not reachable(system, x, scene):
+    if not reachable(system, x, scene):
         g = scene.goal
         return Status.UNREACHABLE, f"no way through the standing obstacles to the goal at ({g.x:.3g}, {g.y:.3g})"
     return None, ""
 
 
-def reachable(system: System, x: Array, scene: Scene, cells: int = 160) -> bool:
-    """Whether a disc of the smallest footprint radius can get from the start to the goal past the standing obstacles."""
+def reachable(system: System, x: Array, scene: Scene, cells: int = 120) -> bool:
+    """Whether a disc of the smallest footprint radius can get from start to goal past the standing obstacles."""
     from safeplan.dynamics.backends import NUMPY
 
     xlo, ylo, xhi, yhi = scene.bounds
     size = max(xhi - xlo, yhi - ylo) / cells
     gx = np.arange(xlo + size / 2, xhi, size)
     gy = np.arange(ylo + size / 2, yhi, size)
-    X, Y = np.meshgrid(gx, gy, indexing="ij")
+    X, Y = (np.asarray(a, float) for a in np.meshgrid(gx, gy, indexing="ij"))
     r = min(radius for _, _, radius in system.footprint)
     free = inside_box(X, Y, scene.bounds, NUMPY) >= r - size
     for o in scene.obstacles:
@@ -52,6 +62,7 @@ def reachable(system: System, x: Array, scene: Scene, cells: int = 160) -> bool:
             free &= rounded_box(X, Y, o.x, o.y, o.yaw, o.hx, o.hy, o.r, NUMPY) >= r - size
     here = (X - x[system.position[0]]) ** 2 + (Y - x[system.position[1]]) ** 2
     goal = (X - scene.goal.x) ** 2 + (Y - scene.goal.y) ** 2 <= max(scene.goal.radius, size) ** 2
-    labels, _ = ndimage.label(free, structure=np.ones((3, 3)))
+    labels = np.zeros(free.shape, np.int32)
+    ndimage.label(free, structure=np.ones((3, 3)), output=labels)
     start = labels.ravel()[np.argmin(np.where(free, here, np.inf))]
     return bool((labels[goal & free] == start).any())

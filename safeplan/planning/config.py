@@ -19,6 +19,7 @@ class PlannerConfig:
     clock: str = "wall"  # "wall", or "cpu" for studies on shared machines: time of this process only
     attempts: int = 3  # proposals that may be tried for a certificate
     proposals: int = 8  # trajectories asked from the proposer
+    explore: int = 6  # lines to the sides and back that compete with learned proposals; 0: none
     rank_particles: int = 16  # Sobol particles per proposal
     particles: int = 128  # Sobol particles that set the tightening and the risk estimate (a power of two)
     passes: int = 2  # linearisations of the obstacles
@@ -33,6 +34,7 @@ class PlannerConfig:
     w_control: float = 0.02  # squared controls, relative to their bounds
     w_smooth: float = 0.05  # squared change of controls, relative to their bounds
     w_brake: float = 20.0  # squared speed components, in a safe stop
+    rest_tol: float = 0.1  # largest speed component (and thrust) at which a plan may end, in their units
     w_slack: float = 200.0  # violated clearance (per m)
     uncertainty: bool = True  # False: no tightening, no certificate (the rival that ignores uncertainty)
 

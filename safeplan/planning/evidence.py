@@ -53,7 +53,8 @@ def plan_record(t: float, plan: Plan) -> dict[str, Any]:
 
 def _hash(record: dict[str, Any]) -> str:
     """SHA-256 of what the certificate is a statement about."""
-    part = {k: record[k] for k in ("dt", "states", "controls", "gains", "belief", "scene")}
+    part = {k: record[k] for k in ("dt", "states", "controls", "gains", "belief", "scene", "status")}
+    part["certificate"] = record["certificate"] and {k: v for k, v in record["certificate"].items() if k != "upper"}
     return hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()
 
 
@@ -114,10 +115,15 @@ def check_plan(system: System, record: dict[str, Any], fresh_seed: int, fresh_n:
     gives, or the fresh draws contradict the bound at 99.9 % confidence.
     """
     faults = []
+    if record["belief"] is None:
+        raise DataError(
+            f"plan at {record['time_s']:.2f} s: its belief is of a kind that cannot be stored, nor verified"
+        )
     c = Certificate(**{**record["certificate"], "assumes": tuple(record["certificate"]["assumes"])})
     if _hash(record) != record["hash"]:
         faults.append("the plan, belief or scene was changed after it was certified (hash differs)")
-    reference = Reference(*(np.array(record[k]) for k in ("states", "controls", "gains")), record["dt"])
+    states, controls, gains = (np.array(record[k]) for k in ("states", "controls", "gains"))
+    reference = Reference(states, controls, gains, record["dt"])
     belief, scene = CutNormalBelief.from_dict(record["belief"]), Scene.from_dict(record["scene"])
     again = count_collisions(system, reference, belief, scene, c.n, c.seed)
     upper = clopper_pearson(again, c.n, c.delta)[1]

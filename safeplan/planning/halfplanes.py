@@ -3,7 +3,7 @@
 import numpy as np
 
 from safeplan.dynamics.backends import NUMPY
-from safeplan.dynamics.distance import footprint_centers, rounded_box
+from safeplan.dynamics.distance import box_and_normal, footprint_centers
 from safeplan.dynamics.system import System
 from safeplan.types import Array, Scene
 
@@ -35,22 +35,16 @@ def supporting(
     H, D = len(states), len(system.footprint)
     out = np.zeros((H, D, slots + 4, 3))
     out[..., 2] = OFF
-    columns = [scene.column(c)[chosen] for c in ("yaw", "hx", "hy", "r")]
+    yaw, hx, hy, radius = (scene.column(c)[chosen] for c in ("yaw", "hx", "hy", "r"))
     cx, cy = centers[:, chosen, 0], centers[:, chosen, 1]
     xlo, ylo, xhi, yhi = scene.bounds
-    eps = 1e-4
     for d, (px, py, r) in enumerate(footprint_centers(system, tuple(states.T), NUMPY)):
         px, py = px[:, None], py[:, None]
 
-        def sd(x, y):
-            return rounded_box(x, y, cx, cy, *columns, NUMPY)
-
         if len(chosen):
-            value = sd(px, py)
-            gx = (sd(px + eps, py) - sd(px - eps, py)) / (2 * eps)
-            gy = (sd(px, py + eps) - sd(px, py - eps)) / (2 * eps)
-            norm = np.maximum(np.hypot(gx, gy), 1e-9)
-            gx, gy = gx / norm, gy / norm
+            value, gx, gy = box_and_normal(px, py, cx, cy, yaw, hx, hy, radius)
+            centred = (gx == 0) & (gy == 0)  # at the very centre every way out is as good
+            gy = np.where(centred, 1.0, gy)
             # sd is convex: its tangent is a lower bound, so keeping the tangent keeps the distance
             need = r + margins[:, chosen]
             out[:, d, : len(chosen), 0] = gx

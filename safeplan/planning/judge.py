@@ -7,7 +7,16 @@ from safeplan.dynamics.system import System
 from safeplan.planning.config import PlannerConfig
 from safeplan.planning.nlp import Nlp
 from safeplan.planning.tracking import lqr_gains
-from safeplan.reach import between, collision_risk, draw_particles, duration, pair_clearance, rollout, stretches
+from safeplan.reach import (
+    between,
+    collision_risk,
+    draw_particles,
+    duration,
+    measurement_noise,
+    pair_clearance,
+    rollout,
+    stretches,
+)
 from safeplan.types import Array, Belief, Draw, Reference, Risk, Scene
 
 
@@ -18,7 +27,7 @@ def nominal_clearance(system: System, r: Reference, scene: Scene) -> float:
 
 
 class Judge:
-    """Sobol particles around references of one system. The draws are kept per shape: they depend on nothing else."""
+    """Sobol particles around references of one system."""
 
     def __init__(self, system: System, cfg: PlannerConfig):
         self.system, self.cfg = system, cfg
@@ -38,8 +47,10 @@ class Judge:
         cfg, sub = self.cfg, self.system.substeps
         count = stretches(duration(reference), s.belief.stretch_s)
         draw = draw_particles(s.belief, cfg.particles, count, seed=cfg.particles)
-        flow = rollout(self.system, draw, reference, s.belief.stretch_s)
-        centers = s.scene.sample(cfg.particles, flow.times, np.random.default_rng(cfg.particles))
+        rng = np.random.default_rng(cfg.particles)
+        noise = measurement_noise(s.belief, draw, len(reference.controls), rng)
+        flow = rollout(self.system, draw, reference, s.belief.stretch_s, noise)
+        centers = s.scene.sample(cfg.particles, flow.times, rng)
         lower = between(self.system, flow, centers, s.scene)
         risk = collision_risk(lower, flow.times[:-1])
         steps = np.arange(cfg.latency + 1, cfg.latency + cfg.horizon + 1)
@@ -52,7 +63,7 @@ class Judge:
         kept[-1] = np.minimum(kept[-1], worst[steps[-1] * sub :].min(axis=0, initial=np.inf))  # the tail stands there
         return risk, np.maximum(nominal - kept, 0.0)
 
-    def proposal_risks(self, nlp: Nlp, s, states: Array, controls: Array, dynamic: bool, seed: int) -> Array:
+    def proposal_risks(self, nlp: Nlp, s, states: Array, controls: Array, dynamic: bool) -> Array:
         """Collision probability `[B]` of each proposal when it is tracked with its own gains."""
         cfg, B, h = self.cfg, len(states), states.shape[1] - 1
         t0 = cfg.latency * self.system.dt
@@ -66,11 +77,11 @@ class Judge:
         gains = lqr_gains(self.system, A, Bm)
         P = cfg.rank_particles
         count = stretches(h * self.system.dt, s.belief.stretch_s)
-        draw = draw_particles(s.belief, P, count, seed % 2**32)
+        draw = draw_particles(s.belief, P, count, seed=P)
         shift = s.start - s.belief.mean()[0]
         draw = Draw(np.tile(draw.x + shift, (B, 1)), np.tile(draw.theta, (B, 1, 1)))
-        each = Reference(*(np.repeat(a, P, 0) for a in (states, controls, gains)), self.system.dt)
+        each = Reference(np.repeat(states, P, 0), np.repeat(controls, P, 0), np.repeat(gains, P, 0), self.system.dt)
         flow = rollout(self.system, draw, each, s.belief.stretch_s)
-        centers = s.scene.sample(P, t0 + flow.times, np.random.default_rng(seed))
+        centers = s.scene.sample(P, t0 + flow.times, np.random.default_rng(P))
         c = pair_clearance(self.system, flow, np.tile(centers, (B, 1, 1, 1)), s.scene)
         return (c.min(axis=(1, 2)) < 0).reshape(B, P).mean(axis=1)

@@ -60,19 +60,24 @@ def run_mission(
 ) -> Mission:
     """Fly one mission.
 
-    A plan that is asked for at step k is computed while the steps up to k + latency are flown, and it begins with
-    them; so planning time is never free. When it comes late, the previous plan goes on to its safe stop.
+    The first plan is made before the clock starts, without a deadline. After that a plan that is asked for at step k is
+    computed while the steps up to k + latency are flown, and it begins with them; so planning time is never free.
+    When it comes late, the previous plan goes on to its safe stop.
     """
     cfg, system = planner.cfg, world.system
     mission, previous, k0 = Mission(), None, 0
     path, centers = [world.x], [world.centers()]
+    mission.clearance = world.clearance()
+    mission.collided = not mission.clearance >= 0
     every, total = cfg.replan_every, cfg.latency + cfg.horizon + cfg.tail
-    while world.time < max_seconds - 1e-9:
+    while world.time < max_seconds - 1e-9 and not (mission.collided and stop_on_collision):
         belief, scene = measured(world), world.scene()
         if previous is not None:
             rest = advance(planner.nlp, previous.reference, world.k - k0, total, belief.theta_mean)
             previous = _at(previous, rest)
-        plan = planner.plan(belief, scene, previous=previous, generator=numpy_rng(seed, "plan", world.k))
+        limit = float("inf") if previous is None else None
+        generator = numpy_rng(seed, "plan", world.k)
+        plan = planner.plan(belief, scene, previous=previous, deadline_s=limit, generator=generator)
         mission.planning_s.append(plan.timings.get("total", 0.0))
         if on_plan is not None:
             on_plan(world.time, plan)
@@ -86,7 +91,7 @@ def run_mission(
             path.extend(result.path)
             centers.extend(world._centers[min(at[0] + j + 1, len(world._centers) - 1)] for j in range(at[1]))
             mission.clearance = min(mission.clearance, result.clearance)
-            mission.collided = mission.collided or result.clearance < 0
+            mission.collided = mission.collided or not result.clearance >= 0
             mission.reached = mission.reached or (result.reached and not mission.collided)
             if mission.reached or (mission.collided and stop_on_collision):
                 break

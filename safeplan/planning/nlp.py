@@ -187,6 +187,8 @@ class Nlp:
         start = np.concatenate(
             [np.concatenate([guess[0][:H], guess[1], np.zeros((H, 1))], 1).ravel(), guess[0][H], [0.0]]
         )
+        if not (np.isfinite(p).all() and np.isfinite(start).all()):  # FATROP would never return
+            return Solution(*guess, float("inf"), False, "none", 0)
         args = {"x0": start, "p": p, "lbx": self._lo, "ubx": self._hi, "lbg": self._glo, "ubg": self._ghi}
         out, stats, name = self._fatrop(**args), self._fatrop.stats(), "fatrop"
         if second_try and not (stats["success"] and np.isfinite(np.asarray(out["x"])).all()):

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from safeplan.dynamics.backends import NUMPY
 from safeplan.dynamics.distance import clearance
 from safeplan.dynamics.system import System
 from safeplan.planning.checks import input_fault, scene_fault
@@ -12,8 +13,8 @@ from safeplan.planning.config import PlannerConfig
 from safeplan.planning.halfplanes import nearest, supporting
 from safeplan.planning.judge import Judge, nominal_clearance
 from safeplan.planning.nlp import Nlp, Solution, Weights
-from safeplan.planning.propose import FanProposer, Proposals, Proposer
-from safeplan.planning.references import advance, assemble, coast
+from safeplan.planning.propose import FanProposer, Proposals, Proposer, star
+from safeplan.planning.references import advance, assemble, coast, hold
 from safeplan.reach import certify
 from safeplan.types import Array, Belief, Certificate, Plan, Reference, Risk, Scene, Status
 
@@ -46,19 +47,37 @@ class Planner:
         """Plan from `belief` in `scene`, both as of now.
 
         The first `latency` steps of the answer are those of `previous` (already advanced to now), because they are
-        flown while this is computed. The status says what the answer is; a plan that is not CERTIFIED is a safe stop.
+        flown while this is computed. The status says what the answer is; a plan that is not CERTIFIED is a safe stop
+        (unless `cfg.uncertainty` is off: then plans move on UNCERTIFIED).
+
+        Args:
+            deadline_s: time that planning may take (s); None: the config's, which is `latency` steps unless set.
+            generator: of everything random; None: fresh, so that no certificate reuses the samples of another.
         """
-        limit = deadline_s or self.cfg.deadline_s or self.cfg.latency * self.system.dt or np.inf
-        clock = _Clock(limit, self.cfg.clock)
-        rng = generator or np.random.default_rng(0)
-        fault = input_fault(self.system, belief, scene)
-        if fault:
-            return self._hold(belief, scene, previous, fault)
+        limit = self.cfg.deadline_s or self.cfg.latency * self.system.dt or np.inf
+        clock = _Clock(limit if deadline_s is None else deadline_s, self.cfg.clock)
+        rng = np.random.default_rng() if generator is None else generator
+        try:
+            fault = input_fault(self.system, belief, scene)
+            if not fault:
+                return self._plan(belief, scene, previous, clock, rng)
+        except Exception as error:  # the control loop must go on; the message says what broke
+            fault = f"planning failed: {type(error).__name__}: {error}"
+        return self._hold(belief, scene, previous, fault, clock)
+
+    def _plan(
+        self, belief: Belief, scene: Scene, previous: Plan | None, clock: "_Clock", rng: np.random.Generator
+    ) -> Plan:
+        cfg = self.cfg
         x, theta = belief.mean()
-        committed = previous.reference if previous is not None else coast(self.nlp, x, theta, self.cfg)
-        start = self.judge.nominal_state(belief, committed, self.cfg.latency)
-        setting = _Setting(belief, scene, theta, committed, start)
-        status, message = scene_fault(self.system, x, scene, first=previous is None)
+        if previous is None:
+            committed = coast(self.nlp, x, theta, cfg)
+        else:
+            total = cfg.latency + cfg.horizon + cfg.tail
+            committed = advance(self.nlp, previous.reference, 0, total, theta)
+        start = self.judge.nominal_state(belief, committed, cfg.latency)
+        setting = _Setting(belief, scene, theta, committed, self._wrapped(start))
+        status, message = scene_fault(self.system, x, scene)
         if status is not None:
             return self._stop(setting, previous, status, message, clock, rng)
         try:
@@ -66,9 +85,14 @@ class Planner:
         except _Late:
             message = f"planning took longer than {clock.limit:.3g} s"
             return self._stop(setting, previous, Status.LATE, message, clock, rng)
-        except Exception as error:  # the control loop must go on; the message says what broke
+        except Exception as error:
             message = f"planning failed: {type(error).__name__}: {error}"
             return self._stop(setting, previous, Status.INFEASIBLE, message, clock, rng)
+
+    def _wrapped(self, x: Array) -> Array:
+        """Angles within pi of their nominal value, so that no plan turns a full circle back."""
+        nominal = np.array([q.nominal for q in self.system.states])
+        return np.where(self.system.angles, nominal + self.system.difference(x, nominal), x)
 
     # ------------------------------------------------------------ search
     def _search(self, s: "_Setting", previous: Plan | None, clock: "_Clock", rng: np.random.Generator) -> Plan:
@@ -83,10 +107,10 @@ class Planner:
                 message = "the state is unlike the logs that the proposals were learned from"
                 return self._stop(s, previous, Status.OUT_OF_SUPPORT, message, clock, rng)
         clock.lap("propose")
-        candidates, scores, risks = self._rank(s, warm, made, rng)
+        candidates, scores = self._rank(s, warm, made, rng)
         order = np.argsort(scores, kind="stable")
         clock.lap("rank")
-        best: tuple[float, str] = (np.inf, "no candidate was tried")
+        best: tuple[float, Status, str] = (np.inf, Status.INFEASIBLE, "no candidate was tried")
         spent = clock.left()
         for attempt in range(1, cfg.attempts + 1):
             if attempt > 1 and clock.left() < (spent - clock.left()) / (attempt - 1):
@@ -95,18 +119,22 @@ class Planner:
             candidate = (candidates.states[pick], candidates.controls[pick])
             found, risk, reference = self._optimise(s, candidate, attempt, clock)
             if not found.converged:
-                best = min(best, (1.0, f"the optimiser ({found.solver}) did not converge"))
+                best = min(best, (2.0, Status.INFEASIBLE, f"the optimiser ({found.solver}) did not converge"))
+                continue
+            if fault := self._unrest(found):
+                best = min(best, (2.0, Status.INFEASIBLE, fault))
                 continue
             certificate = None
             if cfg.uncertainty:
                 if risk.estimate > cfg.gamma:
-                    best = min(best, (risk.estimate, f"estimated risk {risk.estimate:.3g} exceeds {cfg.gamma:.3g}"))
+                    text = f"estimated risk {risk.estimate:.3g} exceeds {cfg.gamma:.3g}"
+                    best = min(best, (risk.estimate, Status.UNCERTIFIED, text))
                     continue
                 certificate = self._certify(s, reference, attempt, rng)
                 clock.lap("certify")
                 if not certificate.holds:
                     text = f"certified bound {certificate.upper:.3g} exceeds {cfg.gamma:.3g}"
-                    best = min(best, (certificate.upper, text))
+                    best = min(best, (certificate.upper, Status.UNCERTIFIED, text))
                     continue
             clock.check()
             return Plan(
@@ -124,8 +152,12 @@ class Planner:
                 pick,
                 clock.laps,
             )
-        status = Status.INFEASIBLE if best[0] >= 1.0 else Status.UNCERTIFIED
-        return self._stop(s, previous, status, f"no attempt held; best: {best[1]}", clock, rng)
+        return self._stop(s, previous, best[1], f"no attempt held; best: {best[2]}", clock, rng)
+
+    def _unrest(self, found: Solution) -> str:
+        """Why the end of a plan is no rest, or an empty string."""
+        rest = np.abs(np.array(self.system.at_rest(tuple(found.states[-1]), NUMPY), float))
+        return f"the plan does not end at rest (off by {rest.max():.3g})" if (rest > self.cfg.rest_tol).any() else ""
 
     def _warm(self, s: "_Setting", previous: Plan | None) -> Proposals | None:
         """The rest of the previous plan as a candidate."""
@@ -134,12 +166,19 @@ class Planner:
             return None
         r = advance(self.nlp, previous.reference, skip, h, s.theta)
         states = r.states[: h + 1].copy()
+        turn = np.where(self.system.angles, 2 * np.pi * np.round((states[0] - s.start) / (2 * np.pi)), 0.0)
+        states -= turn  # the branch of the angles that the start is on
         states[0] = s.start
         return Proposals(states[None], r.controls[None, :h])
 
     def _rank(self, s: "_Setting", warm: Proposals | None, made: Proposals, rng: np.random.Generator):
-        """All candidates, their scores (low is good) and risks: progress plus what the particles say."""
+        """All candidates and their scores (low is good): progress plus what the particles say."""
         sets = [p for p in (warm, made) if p is not None]
+        if made.value is not None and self.cfg.explore:  # the critic can tell whether a way round is worth it
+            there = np.array([s.scene.goal.x, s.scene.goal.y])
+            sets.append(
+                star(self.system, s.start, there, self.cfg.horizon, self.cfg.explore, 0.5 * self.straight.speed)
+            )
         states = np.concatenate([p.states for p in sets])
         controls = np.concatenate([p.controls for p in sets])
         ix, iy = self.system.position
@@ -151,11 +190,11 @@ class Planner:
         else:  # progress made, and what the critic sees from the end on
             end = s.scene.at((self.cfg.latency + states.shape[1] - 1) * self.system.dt)
             worth = made.value(states[:, -1], end) - far[:, -1]
-        risks = self.judge.proposal_risks(self.nlp, s, states, controls, made.dynamic, int(rng.integers(2**62)))
+        risks = self.judge.proposal_risks(self.nlp, s, states, controls, made.dynamic)
         score = 2.0 * risks - worth / start
         if warm is not None:
             score[0] -= 0.02  # do not change sides without a reason
-        return Proposals(states, controls), score, risks
+        return Proposals(states, controls), score
 
     def _optimise(
         self, s: "_Setting", candidate: tuple[Array, Array], attempt: int, clock: "_Clock"
@@ -212,7 +251,7 @@ class Planner:
         planes = supporting(self.system, guess[0][1:], centers, s.scene, margins, chosen, cfg.slots)
         goal = np.array([s.scene.goal.x, s.scene.goal.y])
         ref = candidate[0][1:, list(self.system.position)]
-        quick = clock.left() < 0.5 * clock.limit
+        quick = not clock.left() > 0.5 * clock.limit
         return self.nlp.solve(s.start, s.theta, goal, ref, planes, weights, guess, second_try=not quick)
 
     def _certify(self, s: "_Setting", reference: Reference, attempt: int, rng: np.random.Generator) -> Certificate:
@@ -237,19 +276,27 @@ class Planner:
         clock: "_Clock",
         rng: np.random.Generator,
     ) -> Plan:
-        """The safer of two safe stops: the rest of the previous plan (ends at rest) or braking now."""
+        """The safer of two safe stops: the rest of the previous plan (ends at rest) or braking now.
+
+        The previous plan costs no time to take. Braking and the stop's own certificate are looked at while there is
+        time: a first plan always is, since nothing else is there to be flown.
+        """
         cfg = self.cfg
         total = cfg.latency + cfg.horizon + cfg.tail
+        timely = previous is None or clock.left() > 0.3 * clock.limit
         options: list[tuple[str, Reference]] = []
         if previous is not None:
             options.append(("the previous plan to its end", advance(self.nlp, s.committed, 0, total, s.theta)))
-        if previous is None or status is not Status.LATE:
-            options.append(("braking now", self._brake(s)))
-        judged = [(self.judge.tightening(s, r)[0], name, r) for name, r in options]
-        risk, name, reference = min(judged, key=lambda o: o[0].estimate)
-        certificate = None
-        if cfg.uncertainty:
-            certificate = self._certify(s, reference, cfg.attempts + 1, rng)
+        if timely:
+            name, brake = self._brake(s)
+            options.append((name, brake))
+        risk, certificate = None, None
+        name, reference = options[0]
+        if timely:
+            judged = [(self.judge.tightening(s, r)[0], name, r) for name, r in options]
+            risk, name, reference = min(judged, key=lambda o: o[0].estimate)
+            if cfg.uncertainty:
+                certificate = self._certify(s, reference, cfg.attempts + 1, rng)
         clock.lap("stop")
         return Plan(
             reference,
@@ -265,17 +312,21 @@ class Planner:
             timings=clock.laps,
         )
 
-    def _brake(self, s: "_Setting") -> Reference:
+    def _brake(self, s: "_Setting") -> tuple[str, Reference]:
         cfg = self.cfg
         still = coast(self.nlp, s.start, s.theta, replace(cfg, latency=0, tail=0))
         guess = (still.states, still.controls)
-        planes_margin = np.full((cfg.horizon, len(s.scene.obstacles) + 1), cfg.margin)
-        found = self._solve(s, guess, guess, planes_margin, Weights(0.0, 0.0, cfg.w_brake), _Clock(np.inf))
+        margins = np.full((cfg.horizon, len(s.scene.obstacles) + 1), cfg.margin)
+        found = self._solve(s, guess, guess, margins, Weights(0.0, 0.0, cfg.w_brake), _Clock(0.0))
+        name = "braking now"
         if not found.converged:
-            found = Solution(still.states, still.controls, np.inf, False, "none", 0)
-        return assemble(self.nlp, s.committed, found, s.theta, cfg)
+            held = hold(self.nlp, s.start, cfg.horizon, s.theta)
+            found, name = Solution(held.states, held.controls, np.inf, False, "none", 0), "back to where it is"
+        if fault := self._unrest(found):
+            name += f" ({fault})"
+        return name, assemble(self.nlp, s.committed, found, s.theta, cfg)
 
-    def _hold(self, belief: Belief, scene: Scene, previous: Plan | None, fault: str) -> Plan:
+    def _hold(self, belief: Belief, scene: Scene, previous: Plan | None, fault: str, clock: "_Clock") -> Plan:
         """Input that cannot be simulated: keep to the previous plan, or hold zero controls."""
         cfg, n, m = self.cfg, self.system.n, self.system.m
         total = cfg.latency + cfg.horizon + cfg.tail
@@ -285,8 +336,9 @@ class Planner:
             reference = Reference(
                 np.zeros((total + 1, n)), np.zeros((total, m)), np.zeros((total, m, n)), self.system.dt
             )
-        moving = total - cfg.tail
-        return Plan(reference, Status.BAD_INPUT, f"{fault}; safe stop", belief, scene, cfg.latency, moving)
+        clock.lap("stop")
+        text, moving = f"{fault}; safe stop", total - cfg.tail
+        return Plan(reference, Status.BAD_INPUT, text, belief, scene, cfg.latency, moving, timings=clock.laps)
 
 
 class _Late(Exception):

@@ -31,9 +31,11 @@ class Proposer(Protocol):
 class LearnedProposer:
     """Proposals of a trajectory diffusion model (`TrajectoryModel`), steered by its chain.
 
-    `critic` is a trained FISOR (`FisorPolicy`) that says where they lead: its reward value V, and its feasibility V_h,
-    by which ends that can no longer be kept safe count as worth nothing.
+    `critic` is a trained FISOR (`FisorPolicy`) that says where they lead: its reward value V less a price on what its
+    feasibility value V_h says of ends that are hard to keep safe.
     """
+
+    PRICE = 2.0  # rewards (metres) that an end as bad as a collision costs
 
     def __init__(self, system: System, model: Any, horizon: int, critic: Any = None, **options: Any):
         self.system, self.model, self.horizon, self.critic, self.options = system, model, horizon, critic, options
@@ -54,7 +56,9 @@ class LearnedProposer:
     def _value(self, x: Array, scene: Scene) -> Array:
         obs = np.stack([observe(self.system, row, scene) for row in x]).astype(np.float32)
         worth = np.asarray(self.critic.v(obs), float) / self.critic.reward_scale
-        return np.where(np.asarray(self.critic.v_h(obs)) > 0, np.minimum(worth, 0.0), worth)
+        c = self.critic.config
+        worst = c.violating if c.violation == "relabel" else 1.0
+        return worth - self.PRICE * np.clip(np.asarray(self.critic.v_h(obs), float) / worst, 0.0, 1.0)
 
 
 class FanProposer:
@@ -85,3 +89,16 @@ class FanProposer:
             d = np.gradient(line, axis=1)
             states[:, 1:, s.yaw] = np.arctan2(d[:, 1:, 1], d[:, 1:, 0])
         return Proposals(states, np.zeros((n, h, s.m)), True, False)
+
+
+def star(system: System, x: Array, goal: Array, horizon: int, n: int, speed: float) -> Proposals:
+    """`n` straight lines from `x [n]` to both sides and back, at angles to the goal: ways out of a dead end."""
+    ix, iy = system.position
+    to_goal = np.arctan2(goal[1] - x[iy], goal[0] - x[ix])
+    side = np.arange(1, n + 1)
+    angles = to_goal + np.where(side % 2, 1, -1) * ((side + 1) // 2) * np.pi / ((n + 1) // 2 + 1)
+    far = np.linspace(0.0, speed * system.dt * horizon, horizon + 1)
+    states = np.tile(x, (n, horizon + 1, 1))
+    states[..., ix] += far * np.cos(angles)[:, None]
+    states[..., iy] += far * np.sin(angles)[:, None]
+    return Proposals(states, np.zeros((n, horizon, system.m)))

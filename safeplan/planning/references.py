@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from safeplan.dynamics.backends import NUMPY
+from safeplan.dynamics.system import System
 from safeplan.planning.config import PlannerConfig
 from safeplan.planning.nlp import Nlp, Solution
 from safeplan.planning.tracking import lqr_gains
@@ -14,6 +16,18 @@ def with_gains(nlp: Nlp, states: Array, controls: Array, theta: Array) -> Refere
     return Reference(states, controls, lqr_gains(nlp.system, A, B), nlp.system.dt)
 
 
+def standing(system: System, x: Array) -> Array:
+    """State `x [n]` with every entry that `at_rest` looks at set to 0."""
+    moves = [np.any(np.array(system.at_rest(tuple(e), NUMPY), float)) for e in np.eye(system.n)]
+    return np.where(moves, 0.0, x)
+
+
+def hold(nlp: Nlp, x: Array, steps: int, theta: Array) -> Reference:
+    """Stand still at `x [n]` for `steps` steps; tracked from motion, it brakes and returns there."""
+    x = standing(nlp.system, x)
+    return with_gains(nlp, np.tile(x, (steps + 1, 1)), np.zeros((steps, nlp.system.m)), theta)
+
+
 def coast(nlp: Nlp, x: Array, theta: Array, cfg: PlannerConfig) -> Reference:
     """Zero controls from `x [n]`: what is flown before there is a plan."""
     controls = np.zeros((cfg.latency + cfg.horizon + cfg.tail, nlp.system.m))
@@ -21,24 +35,23 @@ def coast(nlp: Nlp, x: Array, theta: Array, cfg: PlannerConfig) -> Reference:
 
 
 def advance(nlp: Nlp, r: Reference, steps: int, length: int, theta: Array) -> Reference:
-    """Drop the first `steps` steps; go on with zero controls so that at least `length` steps remain."""
+    """Drop the first `steps` steps; stand still at the end so that at least `length` steps remain."""
     states, controls, gains = r.states[steps:], r.controls[steps:], r.gains[steps:]
     more = length - len(controls)
     if more > 0:
         last = states[-1] if len(states) else r.states[-1]
-        extra = np.zeros((more, nlp.system.m))
-        tail = nlp.simulate(last, extra, theta)
-        states = np.concatenate([states, tail[1:]]) if len(states) else tail
-        controls = np.concatenate([controls, extra])
-        gains = np.concatenate([gains, np.repeat(r.gains[-1:], more, 0)])
+        still = hold(nlp, last, more, theta)
+        states = np.concatenate([states if len(states) else last[None], still.states[1:]])
+        controls = np.concatenate([controls, still.controls])
+        gains = np.concatenate([gains, still.gains])
     return Reference(states, controls, gains, r.dt)
 
 
 def assemble(nlp: Nlp, committed: Reference, found: Solution, theta: Array, cfg: PlannerConfig) -> Reference:
-    """Committed steps, then the optimised ones, then the tail with zero controls."""
+    """Committed steps, then the optimised ones, then the tail: standing still where they end."""
     controls = np.concatenate([found.controls, np.zeros((cfg.tail, nlp.system.m))])
-    tail = nlp.simulate(found.states[-1], controls[len(found.controls) :], theta)
-    own = with_gains(nlp, np.concatenate([found.states, tail[1:]]), controls, theta)
+    tail = np.tile(standing(nlp.system, found.states[-1]), (cfg.tail, 1))
+    own = with_gains(nlp, np.concatenate([found.states, tail]), controls, theta)
     k = cfg.latency
     return Reference(
         np.concatenate([committed.states[:k], own.states]),

@@ -10,7 +10,9 @@ def lqr_gains(system: System, A: Array, B: Array) -> Array:
     """Gains `[..., N, m, n]` with u = u_ref + K (x - x_ref), by the Riccati recursion backwards along the reference.
 
     Args:
-        A: `[..., N, n, n]`, B: `[..., N, n, m]` of the step map; leading axes are separate references. Weights are the system's `state_cost` and `control_cost`,
+        A: `[..., N, n, n]`, B: `[..., N, n, m]` of the step map; leading axes are separate references.
+
+    Weights are the system's `state_cost` and `control_cost`,
         the controls relative to their bounds.
     """
     scale = np.maximum(np.abs(system.control_low), np.abs(system.control_high))

@@ -1,7 +1,7 @@
 """Where the system can be: particles, density along characteristics, collision risk, certificates."""
 
 from safeplan.reach.certificate import certify, clopper_pearson, count_collisions, samples_needed
-from safeplan.reach.particles import Flow, draw_particles, duration, rollout, sobol_draw, stretches
+from safeplan.reach.particles import Flow, draw_particles, duration, measurement_noise, rollout, sobol_draw, stretches
 from safeplan.reach.risk import between, collision_risk, pair_clearance
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "count_collisions",
     "draw_particles",
     "duration",
+    "measurement_noise",
     "pair_clearance",
     "rollout",
     "samples_needed",

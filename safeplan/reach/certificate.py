@@ -1,4 +1,6 @@
-"""Finite-sample certificates on fresh samples (Clopper & Pearson 1934), trajectory-level: any time up to the tail's end."""
+"""Finite-sample certificates on fresh samples (Clopper & Pearson 1934): collision at any time up to the tail's end."""
+
+from functools import lru_cache
 
 import numpy as np
 from scipy.stats import beta
@@ -13,6 +15,7 @@ ASSUMES = (
     "the system equations and their RK4 steps describe the vehicle",
     "the samples are independent of the plan: drawn from a seed that took no part in choosing it",
     "accelerations stay within the system's accel_bound between checked times",
+    "the state is measured at every step with the noise of the belief, and disturbances are drawn anew from now on",
 )
 
 
@@ -31,8 +34,9 @@ def clopper_pearson(k: int, n: int, delta: float, two_sided: bool = False) -> tu
     return low, 1.0 if k == n else float(beta.ppf(1 - tail, k + 1, n - k))
 
 
+@lru_cache(maxsize=256)
 def samples_needed(gamma: float, delta: float, k: int = 0) -> int:
-    """Smallest n for which k hits of n still prove risk <= gamma at confidence 1 - delta (299 for 1 % at 95 %, k = 0)."""
+    """Smallest n for which k hits still prove risk <= gamma at confidence 1 - delta (299 for 1 % at 95 %, k = 0)."""
     if not 0 < gamma < 1:
         raise CertificateError(f"samples_needed: gamma = {gamma} is not in (0, 1)")
     low, high = k + 1, k + 2
@@ -49,12 +53,13 @@ def count_collisions(system: System, reference: Reference, belief: Belief, scene
 
     Counts every draw whose clearance is not proved positive, also between checked times.
     """
-    from safeplan.reach.particles import duration, rollout, stretches
+    from safeplan.reach.particles import duration, measurement_noise, rollout, stretches
     from safeplan.reach.risk import between
 
     rng = np.random.default_rng(seed)
     draw = belief.sample(n, stretches(duration(reference), belief.stretch_s), rng)
-    flow = rollout(system, draw, reference, belief.stretch_s)
+    noise = measurement_noise(belief, draw, len(reference.controls), rng)
+    flow = rollout(system, draw, reference, belief.stretch_s, noise)
     centers = scene.sample(n, flow.times, rng)
     hit = ~(between(system, flow, centers, scene).min(axis=(1, 2)) >= 0)  # NaN counts as a collision
     return int(hit.sum())

@@ -9,7 +9,7 @@ from scipy.stats import qmc
 from safeplan.dynamics.backends import NUMPY
 from safeplan.dynamics.system import System, rk4
 from safeplan.errors import CapabilityError
-from safeplan.types import Array, Belief, Draw, Reference
+from safeplan.types import Array, Belief, Draw, Reference, cut_normal
 
 
 class Flow(NamedTuple):
@@ -55,18 +55,32 @@ def _sobol(dim: int, n: int, seed: int) -> Array:
 
 def draw_particles(belief: Belief, n: int, count: int, seed: int) -> Draw:
     """Sobol particles where the belief allows them, else independent ones."""
-    if hasattr(belief, "push"):
+    if hasattr(belief, "push") and hasattr(belief, "dim"):
         return sobol_draw(belief, n, count, seed)
     return belief.sample(n, count, np.random.default_rng(seed))
 
 
-def rollout(system: System, draw: Draw, reference: Reference, stretch_s: float) -> Flow:
+def measurement_noise(belief: Belief, draw: Draw, steps: int, rng: np.random.Generator) -> Array | None:
+    """Noise `[N, n, P]` on the states that the feedback sees; None for beliefs without `x_sd`.
+
+    At step 0 it sees the belief's centre, whatever the true state is; after that, fresh noise of the same spread.
+    """
+    sd = getattr(belief, "x_sd", None)
+    if sd is None:
+        return None
+    noise = cut_normal(rng.random((steps, draw.x.shape[1], len(draw.x)))) * sd[:, None]
+    noise[0] = (belief.mean()[0] - draw.x).T
+    return noise
+
+
+def rollout(system: System, draw: Draw, reference: Reference, stretch_s: float, noise: Array | None = None) -> Flow:
     """Propagate particles under `u = clip(controls[k] + gains[k] (x - states[k]))`, control held over each step.
 
     Args:
         draw: start states `[P, n]` and parameters `[P, S, p]`.
         reference: one reference, or one per particle when its arrays carry a leading axis `[P, N+1, n]`.
         stretch_s: seconds for which a slice of `draw.theta` holds.
+        noise: on the state that the feedback sees, `[N, n, P]`.
     Returns:
         Flow with `T = N * substeps + 1` times.
     """
@@ -81,10 +95,9 @@ def rollout(system: System, draw: Draw, reference: Reference, stretch_s: float) 
     out = np.empty((steps * system.substeps + 1, system.n, x.shape[1]))
     out[0] = x
     for k in range(steps):
-        if each:
-            error = x - states[:, k].T
-        else:
-            error = x - states[k][:, None]
+        error = x - (states[:, k].T if each else states[k][:, None])
+        if noise is not None:
+            error = error + noise[k]
         for a in angles:
             error[a] = np.arctan2(np.sin(error[a]), np.cos(error[a]))
         if each:
@@ -94,6 +107,6 @@ def rollout(system: System, draw: Draw, reference: Reference, stretch_s: float) 
         u = tuple(np.minimum(np.maximum(u, low), high))
         th = tuple(theta[min(int(k * reference.dt / stretch_s + 1e-9), len(theta) - 1)])
         for i in range(system.substeps):
-            x = rk4(system, k * reference.dt + i * h, x, u, th, h, NUMPY)
+            x = rk4(system, 0.0, x, u, th, h, NUMPY)
             out[k * system.substeps + i + 1] = x
     return Flow(np.arange(len(out)) * h, out)

@@ -1,5 +1,7 @@
 """Every system: the same numbers on every backend, the right divergence, the promised order of integration."""
 
+from dataclasses import replace
+
 import casadi as ca
 import numpy as np
 import pytest
@@ -47,9 +49,11 @@ def test_divergence_against_finite_differences(name):
 
         def formula(x, u, theta):
             z = torch.as_tensor(x)
-            f = lambda y: TORCH.pack(
-                system.f(0.0, TORCH.unpack(y), tuple(torch.as_tensor(u)), tuple(torch.as_tensor(theta)), TORCH)
-            )
+            held, drawn = tuple(torch.as_tensor(u)), tuple(torch.as_tensor(theta))
+
+            def f(y):
+                return TORCH.pack(system.f(0.0, TORCH.unpack(y), held, drawn, TORCH))
+
             return divergence(f, z).detach().numpy()
     else:
 
@@ -88,11 +92,11 @@ def test_hovercraft_step_is_accurate_enough_at_its_substeps():
     x[2:6] *= 0.3
     x[6:] = np.random.default_rng(4).uniform(-0.4, 0.4, (3, 100))
     fine = x
-    for i in range(100):
+    for _ in range(100):
         fine = rk4(system, 0.0, fine, tuple(u), tuple(theta), 0.001, NUMPY)
     ours = step(system, 0.0, x, tuple(u), tuple(theta), NUMPY)
     assert np.abs(ours - fine)[:2].max() < 2e-3  # m, after one step
-    assert np.abs(ours - fine)[3:5].max() < 3e-2  # m/s
+    assert np.abs(ours - fine)[3:5].max() < 5e-2  # m/s
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
@@ -120,15 +124,19 @@ def test_angles_are_wrapped_in_differences():
 def test_system_refuses_wrong_costs():
     s = bicycle()
     with pytest.raises(ConfigError, match="state_cost has 1 entries, expected 4"):
-        System("x", s.states, s.controls, s.params, s.f, s.footprint, s.at_rest, (1.0,), s.control_cost)
+        replace(s, state_cost=(1.0,))
     with pytest.raises(ConfigError, match="footprint of several discs needs `yaw`"):
-        System("x", s.states, s.controls, s.params, s.f, s.footprint, s.at_rest, s.state_cost, s.control_cost)
+        replace(s, yaw=None)
+    with pytest.raises(ConfigError, match="accel_bound = nan; give the largest"):
+        replace(s, accel_bound=float("nan"))
+    with pytest.raises(ConfigError, match="control 'acc' needs finite bounds"):
+        replace(s, controls=(Quantity("acc"), s.controls[1]))
 
 
 def test_constant_control_gives_the_known_hovercraft_speed():
     system = hovercraft()
     theta = system.theta.copy()
-    theta[4:6] = 0.0
+    theta[4:] = 0.0
     x = np.zeros(9)
     x[6:] = theta[:3] * 0.2  # thrust already there: pure spin, since the pairs balance
     y = step(system, 0.0, x, (0.2, 0.2, 0.2), tuple(theta), NUMPY)
@@ -141,3 +149,29 @@ def test_constant_control_gives_the_known_hovercraft_speed():
 
 def test_quantity_defaults():
     assert Quantity("v").nominal == 0.0 and Quantity("v").high == np.inf
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_acceleration_bound_holds_at_the_extremes(name):
+    """Footprint points within the speed bounds and the cut of the belief stay below accel_bound."""
+    system = SYSTEMS[name]()
+    rng, n, h = np.random.default_rng(0), 4000, 1e-3
+    belief = BELIEFS[name](np.zeros(system.n))
+    top = [q.high if np.isfinite(q.high) else 1.0 for q in system.states]
+    x = rng.uniform(-1, 1, (system.n, n)) * np.array(top)[:, None]
+    if name != "hovercraft":
+        x = np.abs(x)
+    theta = (belief.theta_mean + belief.cut * belief.theta_sd * rng.choice([-1, 1], (n, system.p))).T
+    u = np.where(rng.random((system.m, n)) < 0.5, system.control_low[:, None], system.control_high[:, None])
+    if name == "hovercraft":  # thrust follows the commands
+        x[6:] = theta[:3] * u
+        x[5] = np.clip(x[5], -3, 3)
+    path = [x]
+    for _ in range(2):
+        path.append(rk4(system, 0.0, path[-1], tuple(u), tuple(theta), h, NUMPY))
+    from safeplan.dynamics.distance import footprint_centers
+
+    points = [footprint_centers(system, tuple(p), NUMPY) for p in path]
+    for i in range(len(system.footprint)):
+        a = np.hypot(*((points[2][i][k] - 2 * points[1][i][k] + points[0][i][k]) / h**2 for k in (0, 1)))
+        assert a.max() < system.accel_bound, f"disc {i}: {a.max():.1f}"

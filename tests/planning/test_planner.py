@@ -99,13 +99,14 @@ def test_out_of_time_goes_on_along_the_previous_plan(planner, certified):
     assert late.status is Status.LATE and "previous plan" in late.message
     n = len(certified.reference.controls)
     assert (late.reference.controls[:n] == certified.reference.controls).all()
-    assert late.certificate is not None and late.certificate.attempt > CONFIG.attempts
+    assert late.certificate is None, "there was no time for one; the previous plan has its own"
 
 
 def test_solver_that_cannot_finish_ends_in_a_safe_stop():
     hasty = Planner(hovercraft(), replace(CONFIG, max_iter=1))
     plan = hasty.plan(hovercraft_belief(START), OPEN, generator=np.random.default_rng(0))
-    assert plan.status is Status.INFEASIBLE and "safe stop: braking now" in plan.message
+    assert plan.status is Status.INFEASIBLE and "safe stop: back to where it is" in plan.message
+    assert plan.certificate.holds
 
 
 def test_unlike_the_logs_is_a_status():
@@ -132,6 +133,72 @@ def test_braking_from_speed_stops_and_is_certified():
     assert plan.status is Status.UNREACHABLE
     assert (np.abs(plan.reference.states[-1, 3:6]) < [0.02, 0.02, 0.5]).all()
     assert plan.certificate.holds
+
+
+def test_a_long_stop_stays_where_it_is(planner, certified):
+    """A held stop is stable however long it lasts, in spite of disturbances with a mean."""
+    from safeplan.planning.references import advance
+    from safeplan.reach import rollout, stretches
+
+    r = advance(planner.nlp, certified.reference, 0, 120, planner.system.theta)
+    draw = certified.belief.sample(100, stretches(12.0, certified.belief.stretch_s), np.random.default_rng(0))
+    flow = rollout(planner.system, draw, r, certified.belief.stretch_s)
+    off = flow.states[:: planner.system.substeps, :2] - r.states[:, :2, None]
+    assert np.hypot(off[:, 0], off[:, 1]).max() < 0.1
+
+
+def test_a_plan_that_does_not_come_to_rest_is_refused():
+    from safeplan.dynamics.bicycle import bicycle, bicycle_belief
+
+    car = bicycle()
+    short = Planner(car, PlannerConfig(horizon=4, tail=3, latency=1, replan_every=1, deadline_s=30.0, w_slack=50.0))
+    wall = Scene((Obstacle(60.0, 0.0, hx=1.0, hy=5.0),), Goal(50.0, 0.0, 2.0), (-10, -6, 90, 6))
+    plan = short.plan(bicycle_belief(np.array([0.0, 0.0, 0.0, 8.0])), wall, generator=np.random.default_rng(0))
+    assert plan.status is Status.INFEASIBLE and "does not end at rest" in plan.message
+
+
+def test_yaw_is_unwound_without_a_turn(planner):
+    turned = START.copy()
+    turned[2] = 2 * np.pi
+    plan = planner.plan(hovercraft_belief(turned), OPEN, generator=np.random.default_rng(0))
+    assert plan.status is Status.CERTIFIED
+    assert np.abs(plan.states[:, 5]).max() < 1.0, "no full circle back"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"theta_sd": np.full(9, np.nan)}, "theta_sd is"),
+        ({"x_sd": np.full(9, -1.0)}, "x_sd is"),
+        ({"stretch_s": 0.0}, "belief: stretch_s is 0.0"),
+    ],
+)
+def test_bad_spreads_are_named(planner, change, words):
+    plan = planner.plan(replace(hovercraft_belief(START), **change), OPEN)
+    assert plan.status is Status.BAD_INPUT and words in plan.message
+
+
+def test_bad_obstacles_are_named(planner):
+    for scene, words in (
+        (replace(OPEN, obstacles=(Obstacle(1, 1, r=-1.0),)), "r = -1"),
+        (replace(OPEN, stretch_s=float("nan")), "scene: stretch_s is nan"),
+    ):
+        plan = planner.plan(hovercraft_belief(START), scene)
+        assert plan.status is Status.BAD_INPUT and words in plan.message
+
+
+def test_every_call_certifies_on_samples_of_its_own(planner):
+    seeds = {planner.plan(hovercraft_belief(START), OPEN).certificate.seed for _ in range(2)}
+    assert len(seeds) == 2
+
+
+def test_a_short_previous_plan_is_filled_up(planner, certified):
+    from safeplan.planning.references import advance
+
+    stub = replace(certified, reference=advance(planner.nlp, certified.reference, 22, 1, planner.system.theta))
+    x = stub.reference.states[0]
+    plan = planner.plan(hovercraft_belief(x), OPEN, previous=stub, generator=np.random.default_rng(0))
+    assert len(plan.reference.controls) == CONFIG.latency + CONFIG.horizon + CONFIG.tail
 
 
 def test_tighter_bounds_keep_more_clearance():

@@ -1,5 +1,7 @@
 """Particles, density and risk against exact answers."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,16 @@ from safeplan.dynamics.hovercraft import hovercraft, hovercraft_belief
 from safeplan.dynamics.system import Quantity, System
 from safeplan.dynamics.unicycle import unicycle, unicycle_belief
 from safeplan.errors import CapabilityError, ShapeError
-from safeplan.reach import between, collision_risk, draw_particles, pair_clearance, rollout, sobol_draw, stretches
+from safeplan.reach import (
+    between,
+    collision_risk,
+    draw_particles,
+    measurement_noise,
+    pair_clearance,
+    rollout,
+    sobol_draw,
+    stretches,
+)
 from safeplan.reach.density import characteristics, sampled_data
 from safeplan.types import CutNormalBelief, Draw, Goal, Obstacle, Reference, Scene
 
@@ -31,6 +42,7 @@ def linear(substeps=4):
         (1.0,),
         dt=0.1,
         substeps=substeps,
+        accel_bound=8.0,
     )
 
 
@@ -140,15 +152,12 @@ def test_between_bounds_the_clearance_on_a_finer_grid():
         centers = scene.sample(200, flow.times, np.random.default_rng(0))
         c = pair_clearance(system, flow, centers, scene)
         out.append((flow, centers, c))
-    from dataclasses import replace
-
-    bounded = replace(coarse, accel_bound=8.0)
-    low = between(bounded, *out[0][:2], scene)
+    low = between(coarse, *out[0][:2], scene)
     true = np.stack([out[1][2][:, 40 * k : 40 * k + 41].min(axis=1) for k in range(10)], axis=1)
     assert (low <= true + 1e-9).all()
     assert np.median((true - low)[np.isfinite(low)]) < 0.03
     far = replace(scene, obstacles=(*scene.obstacles, Obstacle(90.0, 0.0, r=0.1)))
-    again = between(bounded, out[0][0], far.sample(200, out[0][0].times, np.random.default_rng(0)), far)
+    again = between(coarse, out[0][0], far.sample(200, out[0][0].times, np.random.default_rng(0)), far)
     assert (again[..., 2] == np.inf).all() and (again[..., [0, 1, 3]] == low).all()
 
 
@@ -174,3 +183,36 @@ def test_belief_errors_name_the_shape():
 
 def test_stretches_count():
     assert stretches(1.0, 0.25) == 4 and stretches(1.01, 0.25) == 5 and stretches(0.0, 0.25) == 1
+
+
+def test_obstacles_that_turn_between_checks_are_covered():
+    """Stretches that do not divide into checked times leave kinks; the bound must stay below the truth."""
+    coarse, fine = replace(linear(1), accel_bound=1e-6), replace(linear(50), accel_bound=1e-6)
+    scene = Scene((Obstacle(0.4, 0.0, r=0.1, sigma_v=0.6),), Goal(0, 0, 1), (-9, -9, 9, 9), stretch_s=0.225)
+    draw = Draw(np.zeros((300, 2)), np.zeros((300, 1, 1)))
+    out = []
+    for system in (coarse, fine):
+        flow = rollout(system, draw, still(), 0.5)
+        centers = scene.sample(300, flow.times, np.random.default_rng(0))
+        out.append((between(system, flow, centers, scene), pair_clearance(system, flow, centers, scene)))
+    true = np.stack([out[1][1][:, 50 * k : 50 * k + 51].min(axis=1) for k in range(10)], axis=1)
+    near = np.isfinite(out[0][0])
+    assert (out[0][0] <= true + 1e-9)[near].all()
+
+
+def test_nan_is_a_collision():
+    c = np.full((4, 3, 2), 0.5)
+    c[1, 2, 0] = np.nan
+    assert collision_risk(c, np.arange(3.0)).estimate == 0.25
+
+
+def test_feedback_sees_noise():
+    b = belief(0.1)
+    draw = b.sample(2000, 2, np.random.default_rng(0))
+    noise = measurement_noise(b, draw, 10, np.random.default_rng(1))
+    assert noise is not None and noise.shape == (10, 2, 2000)
+    np.testing.assert_allclose(noise[0], -draw.x.T)
+    ref = still(gains=np.array([[-2.0, -1.0]]))
+    clean, loud = (rollout(linear(), draw, ref, 0.5, n).states[-1].std() for n in (None, noise))
+    assert loud > 1.05 * clean
+    assert measurement_noise(object(), draw, 10, np.random.default_rng(1)) is None  # type: ignore[arg-type]

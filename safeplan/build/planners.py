@@ -72,7 +72,7 @@ def proposer(
             f"system {system.name!r} has {system.n} and {system.m}"
         )
     critic = None if fisor_weights == "none" else policy(system, fisor_weights, kind, device)
-    return LearnedProposer(system, model, horizon, critic, chain=chain(system, guidance))
+    return LearnedProposer(system, model, horizon, critic, guidance.energy.margin, chain=chain(system, guidance))
 
 
 def chain(system: "System", cfg: schema.GuidanceConfig) -> Any:

@@ -12,8 +12,8 @@ VELOCITY = "safe_velocity_rollouts/SafetyHalfCheetahVelocity-v1-48.hdf5"
 
 SOURCES = {
     "point_robot": "generated on first use, seeded",
-    "hovercraft": "recorded by `python scripts/collect.py env=hovercraft`",
-    "driving": "recorded by `python scripts/collect.py env=driving`",
+    "hovercraft": "recorded by `python scripts/collect.py --env hovercraft`",
+    "driving": "recorded by `python scripts/collect.py --env driving`",
     "velocity": f"the file {VELOCITY} under the folder that the environment variable {DATA} names",
 }
 Maker = Callable[[Path, int], object]

@@ -7,7 +7,8 @@ import numpy as np
 
 from safeplan.dynamics.system import System
 from safeplan.planning.mission import Mission
-from safeplan.types import Array, Scene
+from safeplan.reach import duration, rollout, stretches
+from safeplan.types import Array, Plan, Scene
 
 BLUE, ORANGE, GREEN, RED, SKY, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#8A8F98"
 
@@ -38,6 +39,15 @@ def _vehicle(ax: Any, system: System, x: Array, **style: Any) -> list:
     c, s = np.cos(yaw), np.sin(yaw)
     discs = [Circle((px + c * dx - s * dy, py + s * dx + c * dy), r, **style) for dx, dy, r in system.footprint]
     return [ax.add_patch(d) for d in discs]
+
+
+def reachable(system: System, plan: Plan, particles: int = 64, every: int = 3) -> Array:
+    """Where the vehicle may be under a plan: positions `[T, P, 2]` of particles at every `every`-th step."""
+    stretch = plan.belief.stretch_s
+    draw = plan.belief.sample(particles, stretches(duration(plan.reference), stretch), np.random.default_rng(0))
+    flow = rollout(system, draw, plan.reference, stretch)
+    steps = np.arange(every, plan.moving + 1, every) * system.substeps
+    return flow.states[steps][:, list(system.position)].transpose(0, 2, 1)
 
 
 def _stage(ax: Any, scene: Scene) -> None:
@@ -81,6 +91,8 @@ def mission_figure(system: System, scene: Scene, mission: Mission, path: str | P
                 zorder=3,
                 label="proposals" if j == 0 and line is plan.proposals[0] else None,
             )
+        cloud = reachable(system, plan).reshape(-1, 2)
+        ax.plot(*cloud.T, ".", color=GREEN, ms=1.2, alpha=0.5, zorder=4, label="reachable" if j == 0 else None)
         ref = plan.reference.states[: plan.moving + 1, list(system.position)]
         ax.plot(*ref.T, color=SKY, lw=1.2, alpha=0.8, zorder=4, label="plans" if j == 0 else None)
     ix, iy = system.position
@@ -129,7 +141,7 @@ def mission_animation(system: System, scene: Scene, mission: Mission, path: str 
     (trail,) = ax.plot([], [], color=BLUE, lw=2, zorder=5)
     (current,) = ax.plot([], [], color=SKY, lw=2, zorder=4)
     title = ax.set_title("", fontsize=9, loc="left")
-    images, moving = [], []
+    images, moving, shown, cloud = [], [], -1, np.zeros((0, 2))
     when = np.array([t for t, _ in mission.plans])
     for f in [*range(0, len(mission.path), stride), len(mission.path) - 1]:
         for artist in moving:
@@ -143,6 +155,9 @@ def mission_animation(system: System, scene: Scene, mission: Mission, path: str 
             plan = mission.plans[i][1]
             ref = plan.reference.states[: plan.moving + 1, [ix, iy]]
             current.set_data(*ref.T)
+            if i != shown:
+                shown, cloud = i, reachable(system, plan).reshape(-1, 2)
+            moving += ax.plot(*cloud.T, ".", color=GREEN, ms=1.5, alpha=0.6, zorder=4)
             for line in plan.proposals[:8]:
                 moving += ax.plot(*line.T, color=ORANGE, lw=0.8, alpha=0.5, zorder=3)
             bound = f"bound {plan.certificate.upper:.2%}" if plan.certificate else "no certificate"

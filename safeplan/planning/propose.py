@@ -32,13 +32,16 @@ class LearnedProposer:
     """Proposals of a trajectory diffusion model (`TrajectoryModel`), steered by its chain.
 
     `critic` is a trained FISOR (`FisorPolicy`) that says where they lead: its reward value V less a price on what its
-    feasibility value V_h says of ends that are hard to keep safe.
+    feasibility value V_h says of ends that are hard to keep safe. `margin` (m) is the clearance that is enough.
     """
 
     PRICE = 2.0  # rewards (metres) that an end as bad as a collision costs
 
-    def __init__(self, system: System, model: Any, horizon: int, critic: Any = None, **options: Any):
-        self.system, self.model, self.horizon, self.critic, self.options = system, model, horizon, critic, options
+    def __init__(
+        self, system: System, model: Any, horizon: int, critic: Any = None, margin: float = 0.1, **options: Any
+    ):
+        self.system, self.model, self.horizon, self.options = system, model, horizon, options
+        self.critic, self.margin = critic, margin
 
     def __call__(self, x: Array, scene: Scene, n: int, seed: int) -> Proposals:
         obs = observe(self.system, x, scene)[None].astype(np.float32)
@@ -56,9 +59,10 @@ class LearnedProposer:
     def _value(self, x: Array, scene: Scene) -> Array:
         obs = np.stack([observe(self.system, row, scene) for row in x]).astype(np.float32)
         worth = np.asarray(self.critic.v(obs), float) / self.critic.reward_scale
-        c = self.critic.config
-        worst = c.violating if c.violation == "relabel" else 1.0
-        return worth - self.PRICE * np.clip(np.asarray(self.critic.v_h(obs), float) / worst, 0.0, 1.0)
+        c, v_h = self.critic.config, np.asarray(self.critic.v_h(obs), float)
+        # relabelled: 25 is a collision; else minus the worst clearance to come, in metres
+        bad = v_h / c.violating if c.violation == "relabel" else 1.0 + v_h / self.margin
+        return worth - self.PRICE * np.clip(bad, 0.0, 1.0)
 
 
 class FanProposer:

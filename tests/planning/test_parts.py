@@ -161,3 +161,64 @@ def test_unreadable_plan_files(tmp_path):
     (tmp_path / "other.json").write_text('{"format": 99, "plans": []}')
     with pytest.raises(DataError, match="format 99, expected"):
         load_plans(tmp_path / "other.json")
+
+
+class Critic:
+    """Stands for a FISOR policy: worth falls with x, V_h as given."""
+
+    reward_scale = 2.0
+
+    def __init__(self, violation, v_h):
+        from types import SimpleNamespace
+
+        self.config, self._v_h = SimpleNamespace(violation=violation, violating=25.0), v_h
+
+    def v(self, obs):
+        return 10.0 - obs[:, 0]
+
+    def v_h(self, obs):
+        return np.full(len(obs), self._v_h)
+
+
+class Model:
+    """Stands for a trajectory model that covers fewer steps than are asked for."""
+
+    def supported(self, obs):
+        return np.array([True])
+
+    def sample(self, obs, n, seed):
+        return np.tile(obs[0, :4], (n, 6, 1)), np.ones((n, 5, 2))
+
+
+@pytest.mark.parametrize(
+    ("violation", "v_h", "price"),
+    [
+        ("relabel", -1.0, 0.0),
+        ("relabel", 25.0, 2.0),
+        ("column", -0.2, 0.0),
+        ("column", -0.05, 1.0),
+        ("column", 0.1, 2.0),
+    ],
+)
+def test_the_critic_values_ends(violation, v_h, price):
+    from safeplan.planning import LearnedProposer
+
+    system = bicycle()
+    x = np.array([1.0, 0.0, 0.0, 2.0])
+    made = LearnedProposer(system, Model(), 8, Critic(violation, v_h), margin=0.1)(x, SCENE, 3, 0)
+    assert made.states.shape == (3, 9, 4) and made.controls.shape == (3, 8, 2)
+    assert (made.controls[:, 5:] == 0).all(), "a shorter model stays at its end"
+    assert made.value is not None
+    np.testing.assert_allclose(made.value(made.states[:, -1], SCENE), (10.0 - 1.0) / 2.0 - price)
+    assert LearnedProposer(system, Model(), 8)(x, SCENE, 3, 0).value is None
+
+
+def test_star_points_away_from_the_straight_line():
+    from safeplan.planning.propose import star
+
+    made = star(bicycle(), np.array([0.0, 0, 0, 0]), np.array([5.0, 0.0]), 10, 6, 1.0)
+    ends = made.states[:, -1, :2]
+    assert made.states.shape == (6, 11, 4)
+    np.testing.assert_allclose(np.hypot(*ends.T), 1.0 * 0.2 * 10)
+    angles = np.sort(np.abs(np.arctan2(ends[:, 1], ends[:, 0])))
+    np.testing.assert_allclose(angles, np.pi / 4 * np.array([1, 1, 2, 2, 3, 3]), atol=1e-9)

@@ -48,12 +48,15 @@ def test_the_tables_cover_the_schema():
     assert set(options("data")) == set(schema.DATA)
     assert set(options("policy")) == set(schema.POLICIES)
     assert set(options("guidance")) == {*schema.GUIDANCE, "none"}
-    assert {p.name for p in CONFIGS.iterdir() if p.is_dir() and p.name != "__pycache__"} == set(GROUPS)
+    assert {p.name for p in CONFIGS.iterdir() if p.is_dir() and p.name != "__pycache__"} == {*GROUPS, "rivals"}
 
 
 def test_tuned_values_belong_to_a_choice():
-    for path in (CONFIGS / "planner" / "tuned").glob("*.yaml"):
-        assert path.stem in schema.ENVS
+    for folder in ("planner/tuned", "guidance/tuned", "rivals"):
+        for path in (CONFIGS / folder).glob("*.yaml"):
+            assert path.stem in schema.ENVS
+    for path in (CONFIGS / "rivals").glob("*.yaml"):
+        assert set(yaml.safe_load(path.read_text())) <= set(schema.PLANNERS)
     for path in (CONFIGS / "policy" / "tuned").glob("*.yaml"):
         policy, data = next((p, path.stem[len(p) + 1 :]) for p in schema.POLICIES if path.stem.startswith(p))
         assert data in schema.DATA
@@ -149,7 +152,7 @@ def test_thaw_and_freeze_are_inverse():
 
 
 def test_planner_changes_are_checked():
-    cfg = composed("evaluate", "+tuned.mpc.margin=0.2")
+    cfg = composed("evaluate", "++tuned.mpc.margin=0.2")
     assert build.planner_config(cfg.planner, cfg.tuned["mpc"]).margin == 0.2
     with pytest.raises(ConfigError, match="Did you mean 'margin'"):
         build.planner_config(cfg.planner, {"margn": 0.2})

@@ -70,7 +70,7 @@ def run_mission(
     mission.clearance = world.clearance()
     mission.collided = not mission.clearance >= 0
     every, total = cfg.replan_every, cfg.latency + cfg.horizon + cfg.tail
-    while world.time < max_seconds - 1e-9 and not (mission.collided and stop_on_collision):
+    while world.time < max_seconds - 1e-9:
         belief, scene = measured(world), world.scene()
         if previous is not None:
             rest = advance(planner.nlp, previous.reference, world.k - k0, total, belief.theta_mean)
@@ -83,6 +83,8 @@ def run_mission(
             on_plan(world.time, plan)
         if keep_plans:
             mission.plans.append((world.time, plan))
+        if mission.collided and stop_on_collision:  # before the first step
+            break
         previous, k0, x = plan, world.k, belief.x_mean
         for i in range(every):
             u = control(plan.reference, i, x, world)

@@ -30,7 +30,7 @@ def test_remedies(tmp_path, monkeypatch):
     assert locate("velocity").parent.parent == tmp_path
     with pytest.raises(DataError, match="is not there"):
         load_log("velocity")
-    with pytest.raises(DataError, match=r"scripts/collect.py env=hovercraft"):
+    with pytest.raises(DataError, match=r"scripts/collect.py --env hovercraft"):
         load_log("hovercraft", root=tmp_path)
     with pytest.raises(DataError, match="Use one of point_robot, hovercraft"):
         load_log("atlantis")

@@ -6,6 +6,7 @@ from safeplan.dynamics.distance import clearance
 from safeplan.dynamics.system import System
 from safeplan.planning.config import PlannerConfig
 from safeplan.planning.nlp import Nlp
+from safeplan.planning.setting import Setting
 from safeplan.planning.tracking import lqr_gains
 from safeplan.reach import (
     between,
@@ -41,7 +42,7 @@ class Judge:
         draw = Draw(x[None], theta[None, None])
         return rollout(self.system, draw, part, belief.stretch_s).states[-1, :, 0]
 
-    def tightening(self, s, reference: Reference) -> tuple[Risk, Array]:
+    def tightening(self, s: Setting, reference: Reference) -> tuple[Risk, Array]:
         """Risk estimate and clearance loss `[H, K+1]` of a reference: nominal clearance minus what the worst particle
         keeps around each step of the optimised part."""
         cfg, sub = self.cfg, self.system.substeps
@@ -63,7 +64,7 @@ class Judge:
         kept[-1] = np.minimum(kept[-1], worst[steps[-1] * sub :].min(axis=0, initial=np.inf))  # the tail stands there
         return risk, np.maximum(nominal - kept, 0.0)
 
-    def proposal_risks(self, nlp: Nlp, s, states: Array, controls: Array, dynamic: bool) -> Array:
+    def proposal_risks(self, nlp: Nlp, s: Setting, states: Array, controls: Array, dynamic: bool) -> Array:
         """Collision probability `[B]` of each proposal when it is tracked with its own gains."""
         cfg, B, h = self.cfg, len(states), states.shape[1] - 1
         t0 = cfg.latency * self.system.dt

@@ -1,22 +1,22 @@
 """Propose, judge, optimise, certify, replan; and brake to a safe stop when nothing holds. Never raises for a scene."""
 
-import time
 from dataclasses import replace
 
 import numpy as np
 
 from safeplan.dynamics.backends import NUMPY
-from safeplan.dynamics.distance import clearance
 from safeplan.dynamics.system import System
+from safeplan.planning.candidates import Candidates
 from safeplan.planning.checks import input_fault, scene_fault
 from safeplan.planning.config import PlannerConfig
-from safeplan.planning.halfplanes import nearest, supporting
+from safeplan.planning.follow import Follower
 from safeplan.planning.judge import Judge, nominal_clearance
 from safeplan.planning.nlp import Nlp, Solution, Weights
-from safeplan.planning.propose import FanProposer, Proposals, Proposer, star
+from safeplan.planning.propose import FanProposer, Proposer
 from safeplan.planning.references import advance, assemble, coast, hold
+from safeplan.planning.setting import Clock, Late, Setting
 from safeplan.reach import certify
-from safeplan.types import Array, Belief, Certificate, Plan, Reference, Risk, Scene, Status
+from safeplan.types import Array, Belief, Certificate, Plan, Reference, Scene, Status
 
 
 class Planner:
@@ -34,6 +34,8 @@ class Planner:
         self.judge = Judge(system, self.cfg)
         speeds = [abs(q.high) for q in system.states if q.unit == "m/s" and np.isfinite(q.high)]
         self.straight = FanProposer(system, self.cfg.horizon, 0.6 * max(speeds, default=1.0))
+        self.follower = Follower(system, self.cfg, self.nlp, self.judge)
+        self.candidates = Candidates(system, self.cfg, self.nlp, self.judge, self.straight.speed)
 
     def plan(
         self,
@@ -55,7 +57,7 @@ class Planner:
             generator: of everything random; None: fresh, so that no certificate reuses the samples of another.
         """
         limit = self.cfg.deadline_s or self.cfg.latency * self.system.dt or np.inf
-        clock = _Clock(limit if deadline_s is None else deadline_s, self.cfg.clock)
+        clock = Clock(limit if deadline_s is None else deadline_s, self.cfg.clock)
         rng = np.random.default_rng() if generator is None else generator
         try:
             fault = input_fault(self.system, belief, scene)
@@ -66,7 +68,7 @@ class Planner:
         return self._hold(belief, scene, previous, fault, clock)
 
     def _plan(
-        self, belief: Belief, scene: Scene, previous: Plan | None, clock: "_Clock", rng: np.random.Generator
+        self, belief: Belief, scene: Scene, previous: Plan | None, clock: Clock, rng: np.random.Generator
     ) -> Plan:
         cfg = self.cfg
         x, theta = belief.mean()
@@ -76,13 +78,13 @@ class Planner:
             total = cfg.latency + cfg.horizon + cfg.tail
             committed = advance(self.nlp, previous.reference, 0, total, theta)
         start = self.judge.nominal_state(belief, committed, cfg.latency)
-        setting = _Setting(belief, scene, theta, committed, self._wrapped(start))
+        setting = Setting(belief, scene, theta, committed, self._wrapped(start))
         status, message = scene_fault(self.system, x, scene)
         if status is not None:
             return self._stop(setting, previous, status, message, clock, rng)
         try:
             return self._search(setting, previous, clock, rng)
-        except _Late:
+        except Late:
             message = f"planning took longer than {clock.limit:.3g} s"
             return self._stop(setting, previous, Status.LATE, message, clock, rng)
         except Exception as error:
@@ -95,10 +97,10 @@ class Planner:
         return np.where(self.system.angles, nominal + self.system.difference(x, nominal), x)
 
     # ------------------------------------------------------------ search
-    def _search(self, s: "_Setting", previous: Plan | None, clock: "_Clock", rng: np.random.Generator) -> Plan:
+    def _search(self, s: Setting, previous: Plan | None, clock: Clock, rng: np.random.Generator) -> Plan:
         cfg = self.cfg
         ahead = s.scene.at(cfg.latency * self.system.dt)
-        warm = self._warm(s, previous)
+        warm = self.candidates.warm(s, previous)
         if self.proposer is None:
             made = self.straight(s.start, ahead, 1, 0)
         else:
@@ -107,17 +109,19 @@ class Planner:
                 message = "the state is unlike the logs that the proposals were learned from"
                 return self._stop(s, previous, Status.OUT_OF_SUPPORT, message, clock, rng)
         clock.lap("propose")
-        candidates, scores = self._rank(s, warm, made, rng)
+        candidates, scores = self.candidates.rank(s, warm, made)
         order = np.argsort(scores, kind="stable")
         clock.lap("rank")
         best: tuple[float, Status, str] = (np.inf, Status.INFEASIBLE, "no candidate was tried")
+        weights = Weights(cfg.w_goal, 0.0 if self.proposer is None else cfg.w_track, 0.0)
         spent = clock.left()
         for attempt in range(1, cfg.attempts + 1):
             if attempt > 1 and clock.left() < (spent - clock.left()) / (attempt - 1):
                 break  # another attempt would come late
             pick = int(order[min(attempt - 1, len(order) - 1)])
             candidate = (candidates.states[pick], candidates.controls[pick])
-            found, risk, reference = self._optimise(s, candidate, attempt, clock)
+            inflate = cfg.inflate + cfg.inflate_step * (attempt - 1)
+            found, risk, reference = self.follower.follow(s, candidate, weights, inflate, clock)
             if not found.converged:
                 best = min(best, (2.0, Status.INFEASIBLE, f"the optimiser ({found.solver}) did not converge"))
                 continue
@@ -159,102 +163,7 @@ class Planner:
         rest = np.abs(np.array(self.system.at_rest(tuple(found.states[-1]), NUMPY), float))
         return f"the plan does not end at rest (off by {rest.max():.3g})" if (rest > self.cfg.rest_tol).any() else ""
 
-    def _warm(self, s: "_Setting", previous: Plan | None) -> Proposals | None:
-        """The rest of the previous plan as a candidate."""
-        h, skip = self.cfg.horizon, self.cfg.latency
-        if previous is None:
-            return None
-        r = advance(self.nlp, previous.reference, skip, h, s.theta)
-        states = r.states[: h + 1].copy()
-        turn = np.where(self.system.angles, 2 * np.pi * np.round((states[0] - s.start) / (2 * np.pi)), 0.0)
-        states -= turn  # the branch of the angles that the start is on
-        states[0] = s.start
-        return Proposals(states[None], r.controls[None, :h])
-
-    def _rank(self, s: "_Setting", warm: Proposals | None, made: Proposals, rng: np.random.Generator):
-        """All candidates and their scores (low is good): progress plus what the particles say."""
-        sets = [p for p in (warm, made) if p is not None]
-        if made.value is not None and self.cfg.explore:  # the critic can tell whether a way round is worth it
-            there = np.array([s.scene.goal.x, s.scene.goal.y])
-            sets.append(
-                star(self.system, s.start, there, self.cfg.horizon, self.cfg.explore, 0.5 * self.straight.speed)
-            )
-        states = np.concatenate([p.states for p in sets])
-        controls = np.concatenate([p.controls for p in sets])
-        ix, iy = self.system.position
-        goal = s.scene.goal
-        far = np.hypot(states[..., ix] - goal.x, states[..., iy] - goal.y)
-        start = max(float(np.hypot(s.start[ix] - goal.x, s.start[iy] - goal.y)), 1e-6)
-        if made.value is None:
-            worth = -(far.mean(axis=1) + far[:, -1])
-        else:  # progress made, and what the critic sees from the end on
-            end = s.scene.at((self.cfg.latency + states.shape[1] - 1) * self.system.dt)
-            worth = made.value(states[:, -1], end) - far[:, -1]
-        risks = self.judge.proposal_risks(self.nlp, s, states, controls, made.dynamic)
-        score = 2.0 * risks - worth / start
-        if warm is not None:
-            score[0] -= 0.02  # do not change sides without a reason
-        return Proposals(states, controls), score
-
-    def _optimise(
-        self, s: "_Setting", candidate: tuple[Array, Array], attempt: int, clock: "_Clock"
-    ) -> tuple[Solution, Risk, Reference]:
-        """Follow one candidate; tighten by the spread of the particles around what was found, and solve again."""
-        cfg = self.cfg
-        follow = cfg.w_track if self.proposer is not None else 0.0
-        weights = Weights(cfg.w_goal, follow, 0.0)
-        inflate = cfg.inflate + cfg.inflate_step * (attempt - 1)
-        return self._tightened(s, candidate, weights, inflate, clock)
-
-    def _tightened(
-        self, s: "_Setting", candidate: tuple[Array, Array], weights: Weights, inflate: float, clock: "_Clock"
-    ) -> tuple[Solution, Risk, Reference]:
-        cfg, guess = self.cfg, self._clear(s, candidate)
-        loss = np.zeros((cfg.horizon, len(s.scene.obstacles) + 1))
-        risk, reference, found = None, None, None
-        for i in range(cfg.passes + 1):
-            found = self._solve(s, candidate, guess, loss * inflate + cfg.margin, weights, clock)
-            clock.lap("optimise")
-            guess = (found.states, found.controls)
-            reference = assemble(self.nlp, s.committed, found, s.theta, cfg)
-            if not cfg.uncertainty and i < cfg.passes:
-                continue
-            risk, now = self.judge.tightening(s, reference)
-            clock.lap("risk")
-            clock.check()
-            if i and risk.estimate == 0.0:
-                break
-            loss = np.maximum(loss, now) if i else now
-        assert risk is not None and reference is not None and found is not None
-        return found, risk, reference
-
-    def _clear(self, s: "_Setting", candidate: tuple[Array, Array]) -> tuple[Array, Array]:
-        """Stop a guess before it runs into something: half-planes taken inside an obstacle contradict each other."""
-        states, controls = candidate
-        times = (self.cfg.latency + np.arange(len(states))) * self.system.dt
-        hit = clearance(self.system, states.T, s.scene.centers(times), s.scene).min(axis=1) < 0
-        hit[0] = False
-        if not hit.any():
-            return candidate
-        k = int(np.argmax(hit))
-        states, controls = states.copy(), controls.copy()
-        states[k:], controls[k:] = states[k - 1], 0.0
-        return states, controls
-
-    def _solve(
-        self, s: "_Setting", candidate: tuple, guess: tuple, margins: Array, weights: Weights, clock: "_Clock"
-    ) -> Solution:
-        cfg, dt = self.cfg, self.system.dt
-        times = (cfg.latency + 1 + np.arange(cfg.horizon)) * dt
-        centers = s.scene.centers(times)
-        chosen = nearest(self.system, guess[0][1:], centers, s.scene, cfg.slots)
-        planes = supporting(self.system, guess[0][1:], centers, s.scene, margins, chosen, cfg.slots)
-        goal = np.array([s.scene.goal.x, s.scene.goal.y])
-        ref = candidate[0][1:, list(self.system.position)]
-        quick = not clock.left() > 0.5 * clock.limit
-        return self.nlp.solve(s.start, s.theta, goal, ref, planes, weights, guess, second_try=not quick)
-
-    def _certify(self, s: "_Setting", reference: Reference, attempt: int, rng: np.random.Generator) -> Certificate:
+    def _certify(self, s: Setting, reference: Reference, attempt: int, rng: np.random.Generator) -> Certificate:
         return certify(
             self.system,
             reference,
@@ -269,11 +178,11 @@ class Planner:
     # ------------------------------------------------------------ safe stops
     def _stop(
         self,
-        s: "_Setting",
+        s: Setting,
         previous: Plan | None,
         status: Status,
         message: str,
-        clock: "_Clock",
+        clock: Clock,
         rng: np.random.Generator,
     ) -> Plan:
         """The safer of two safe stops: the rest of the previous plan (ends at rest) or braking now.
@@ -312,12 +221,12 @@ class Planner:
             timings=clock.laps,
         )
 
-    def _brake(self, s: "_Setting") -> tuple[str, Reference]:
+    def _brake(self, s: Setting) -> tuple[str, Reference]:
         cfg = self.cfg
         still = coast(self.nlp, s.start, s.theta, replace(cfg, latency=0, tail=0))
         guess = (still.states, still.controls)
         margins = np.full((cfg.horizon, len(s.scene.obstacles) + 1), cfg.margin)
-        found = self._solve(s, guess, guess, margins, Weights(0.0, 0.0, cfg.w_brake), _Clock(0.0))
+        found = self.follower.solve(s, guess, guess, margins, Weights(0.0, 0.0, cfg.w_brake), Clock(0.0))
         name = "braking now"
         if not found.converged:
             held = hold(self.nlp, s.start, cfg.horizon, s.theta)
@@ -326,7 +235,7 @@ class Planner:
             name += f" ({fault})"
         return name, assemble(self.nlp, s.committed, found, s.theta, cfg)
 
-    def _hold(self, belief: Belief, scene: Scene, previous: Plan | None, fault: str, clock: "_Clock") -> Plan:
+    def _hold(self, belief: Belief, scene: Scene, previous: Plan | None, fault: str, clock: Clock) -> Plan:
         """Input that cannot be simulated: keep to the previous plan, or hold zero controls."""
         cfg, n, m = self.cfg, self.system.n, self.system.m
         total = cfg.latency + cfg.horizon + cfg.tail
@@ -339,34 +248,3 @@ class Planner:
         clock.lap("stop")
         text, moving = f"{fault}; safe stop", total - cfg.tail
         return Plan(reference, Status.BAD_INPUT, text, belief, scene, cfg.latency, moving, timings=clock.laps)
-
-
-class _Late(Exception):
-    """The deadline passed."""
-
-
-class _Clock:
-    def __init__(self, limit: float, kind: str = "wall"):
-        self.now = time.process_time if kind == "cpu" else time.perf_counter
-        self.limit, self.begin = limit, self.now()
-        self.last, self.laps = self.begin, {}
-
-    def lap(self, name: str) -> None:
-        now = self.now()
-        self.laps[name] = self.laps.get(name, 0.0) + now - self.last
-        self.laps["total"] = now - self.begin
-        self.last = now
-
-    def left(self) -> float:
-        return self.limit - (self.now() - self.begin)
-
-    def check(self) -> None:
-        if self.left() < 0:
-            raise _Late
-
-
-class _Setting:
-    """What one call of `plan` works on."""
-
-    def __init__(self, belief: Belief, scene: Scene, theta: Array, committed: Reference, start: Array):
-        self.belief, self.scene, self.theta, self.committed, self.start = belief, scene, theta, committed, start

@@ -1,6 +1,7 @@
 """Where the system can be: particles, density along characteristics, collision risk, certificates."""
 
-from safeplan.reach.certificate import certify, clopper_pearson, count_collisions, samples_needed
+from safeplan.reach.binomial import clopper_pearson, samples_needed
+from safeplan.reach.certificate import certify, count_collisions
 from safeplan.reach.particles import Flow, draw_particles, duration, measurement_noise, rollout, sobol_draw, stretches
 from safeplan.reach.risk import between, collision_risk, pair_clearance
 

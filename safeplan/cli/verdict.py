@@ -57,4 +57,9 @@ def verdict(mission: Mission) -> str:
     ms = np.array(mission.planning_s) * 1e3
     if len(ms):
         parts.append(f"Planning time: p50 {np.percentile(ms, 50):.0f} ms, p95 {np.percentile(ms, 95):.0f} ms.")
+    if stops.get(Status.LATE.value, 0) > 0.2 * len(plans):
+        parts.append(
+            "Many plans came late, so the vehicle stopped more often than it must: this machine is slow or busy. Give "
+            "plans more time: planner.latency=5 planner.replan_every=5."
+        )
     return " ".join(parts)

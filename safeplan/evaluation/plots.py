@@ -72,7 +72,11 @@ def mission_figure(system: System, scene: Scene, mission: Mission, path: str | P
     import matplotlib.pyplot as plt
 
     path = Path(path)
-    fig, (ax, low) = plt.subplots(2, 1, figsize=(9, 8), height_ratios=(3, 1.1), layout="constrained")
+    xlo, ylo, xhi, yhi = scene.bounds
+    tall = (
+        float(np.clip(8.6 * (yhi - ylo) / (xhi - xlo), 1.2, 6.5)) + 0.6
+    )  # the stage keeps its shape, the page follows
+    fig, (ax, low) = plt.subplots(2, 1, figsize=(9, tall + 2.4), height_ratios=(tall, 2.4), layout="constrained")
     _stage(ax, scene)
     n = len(mission.path)
     frames = np.unique(np.linspace(0, n - 1, 5).astype(int))
@@ -82,22 +86,16 @@ def mission_figure(system: System, scene: Scene, mission: Mission, path: str | P
         _vehicle(ax, system, mission.path[f], fc=BLUE, ec="none", alpha=0.25 + 0.5 * i / len(frames), zorder=6)
     shown = mission.plans[:: max(1, len(mission.plans) // 5)]
     for j, (_, plan) in enumerate(shown):
-        for line in plan.proposals[:8]:
-            ax.plot(
-                *line.T,
-                color=ORANGE,
-                lw=0.7,
-                alpha=0.45,
-                zorder=3,
-                label="proposals" if j == 0 and line is plan.proposals[0] else None,
-            )
+        for i, line in enumerate(plan.proposals[:8]):
+            label = "proposals" if i == j == 0 else None
+            ax.plot(*line.T, color=ORANGE, lw=0.7, alpha=0.45, zorder=3, label=label)
         cloud = reachable(system, plan).reshape(-1, 2)
         ax.plot(*cloud.T, ".", color=GREEN, ms=1.2, alpha=0.5, zorder=4, label="reachable" if j == 0 else None)
         ref = plan.reference.states[: plan.moving + 1, list(system.position)]
         ax.plot(*ref.T, color=SKY, lw=1.2, alpha=0.8, zorder=4, label="plans" if j == 0 else None)
     ix, iy = system.position
     ax.plot(mission.path[:, ix], mission.path[:, iy], color=BLUE, lw=2.2, zorder=5, label="path flown")
-    ax.legend(loc="upper left", frameon=True, fontsize=8)
+    ax.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=4, frameon=False, fontsize=8)
     ax.set_title(title, fontsize=10, loc="left")
     times = [t for t, _ in mission.plans]
     bounds = [p.certificate.upper if p.certificate else np.nan for _, p in mission.plans]

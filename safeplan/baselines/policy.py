@@ -1,4 +1,4 @@
-"""A policy that drives by itself: observe, act, one control step at a time, without optimiser or certificate."""
+"""Driving without optimiser or certificate: a policy's actions, or the proposal that FISOR likes best, as they are."""
 
 import time
 from collections.abc import Callable
@@ -9,9 +9,10 @@ import numpy as np
 from safeplan.dynamics.observe import observe
 from safeplan.dynamics.world import World
 from safeplan.errors import ShapeError
-from safeplan.types import Array
+from safeplan.types import Array, Scene
 
 Act = Callable[[Array], Any]  # observation [O], float32 -> action [m] in [-1, 1]
+Propose = Callable[[Array, Scene, int], tuple[Array, Array]]
 
 
 class Flight(NamedTuple):
@@ -22,6 +23,27 @@ class Flight(NamedTuple):
     seconds: float
     clearance: float
     acting_s: list[float]
+
+
+def best_proposal(world: World, propose: Propose, every: int) -> Act:
+    """Acting on proposals: the one whose end is worth most, its first `every` controls, then the next ones.
+
+    Args:
+        propose: `(state [n], scene, step) -> (controls [B, H, m], worth [B])`, worth what FISOR's critics say.
+    """
+    system, plan, step = world.system, np.zeros((0, world.system.m)), 0
+
+    def act(seen: Array) -> Array:
+        nonlocal plan, step
+        k = step % every
+        if k == 0:
+            controls, worth = propose(world.measure(), world.scene(), step)
+            plan = controls[int(np.argmax(worth))]
+        step += 1
+        low, high = system.control_low, system.control_high
+        return 2 * (plan[k] - low) / (high - low) - 1
+
+    return act
 
 
 def fly_policy(world: World, act: Act, *, max_seconds: float, span: float = float("inf")) -> Flight:

@@ -1,7 +1,7 @@
 """Settings to objects, through closed tables keyed by `kind`. The only place that knows both configs and classes."""
 
 from safeplan.build.learners import learner, log
-from safeplan.build.planners import chain, planner, planner_config, policy, proposer, shipped_weights
+from safeplan.build.planners import chain, planner, planner_config, policy, proposer, shipped_weights, weight_digests
 from safeplan.build.settings import COMMANDS, NEEDS, SETTINGS, freeze, register, settings_class, thaw
 from safeplan.build.studies import check_study, episode
 from safeplan.build.tasks import ENV_IDS, SYSTEMS, Task, device, env, system_of, task
@@ -31,4 +31,5 @@ __all__ = [
     "system_of",
     "task",
     "thaw",
+    "weight_digests",
 ]

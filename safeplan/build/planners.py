@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safeplan import schema
-from safeplan.build.tasks import Task
+from safeplan.build.tasks import Task, digest
 from safeplan.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
@@ -112,6 +112,19 @@ def planner(
         weights = cfg.weights, cfg.fisor_weights
         source = proposer(task.system, settings.horizon, *weights, cfg.guidance, task.kind, device)
     return Planner(task.system, settings, source)
+
+
+def weight_digests(kind: str, weights: str, fisor_weights: str) -> dict[str, str]:
+    """SHA-256 of the weights that settings stand for, by role; "none" where there are none."""
+    from safeplan.training.checkpoint import latest
+
+    out = {}
+    for role, given in (("trajectory", weights), ("fisor", fisor_weights)):
+        path = shipped_weights(kind, role) if given == "auto" else Path(given)
+        if path.is_dir():
+            path = (latest(path) or path) / "model.safetensors"
+        out[role] = digest(path) if path.is_file() else "none"
+    return out
 
 
 @lru_cache(maxsize=4)

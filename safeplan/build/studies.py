@@ -11,6 +11,7 @@ from safeplan.build.tasks import Task, task
 
 if TYPE_CHECKING:
     from safeplan.planning import Planner
+    from safeplan.types import Array, Scene
 
 
 def check_study(settings: dict[str, Any], planners: Sequence[str], device: str) -> None:
@@ -20,7 +21,8 @@ def check_study(settings: dict[str, Any], planners: Sequence[str], device: str) 
         schema.one_of("tuned", key, schema.PLANNERS)
     for rival in planners:
         if rival == "fisor":
-            policy(made.system, settings["fisor_weights"], made.kind, device)
+            policy(made.system, settings["fisor_weights"], made.kind, device)  # it judges the proposals
+            _planner(json.dumps(settings), device, "safeplan")
         else:
             _planner(json.dumps(settings), device, rival)
 
@@ -47,14 +49,21 @@ def episode(settings: dict[str, Any], device: str, rival: str, seed: int) -> dic
 
 
 def _policy_episode(settings: dict[str, Any], device: str, made: Task, seed: int) -> dict[str, Any]:
-    from safeplan.baselines.policy import fly_policy
-    from safeplan.rng import torch_rng
+    from safeplan.baselines.policy import best_proposal, fly_policy
+    from safeplan.rng import fold
 
-    agent = policy(made.system, settings["fisor_weights"], made.kind, device)
-    generator = torch_rng(seed, "policy", device=device)
-    flight = fly_policy(
-        made.world, lambda o: agent.act(o[None], generator)[0], max_seconds=made.max_seconds, span=made.span
-    )
+    pilot = _planner(json.dumps(settings), device, "safeplan")  # its proposer, and how often it is asked
+    cfg, propose = pilot.cfg, pilot.proposer
+    assert propose is not None
+
+    def offers(x: "Array", scene: "Scene", step: int) -> "tuple[Array, Array]":
+        found = propose(x, scene, cfg.proposals, fold(seed, "policy", step))
+        assert found.value is not None
+        end = scene.at((found.states.shape[1] - 1) * made.system.dt)
+        return found.controls, found.value(found.states[:, -1], end)
+
+    act = best_proposal(made.world, offers, cfg.replan_every)
+    flight = fly_policy(made.world, act, max_seconds=made.max_seconds, span=made.span)
     return {
         "reached": flight.reached,
         "collided": flight.collided,

@@ -36,6 +36,7 @@ def offered(nets: Mapping[str, Any], conds: Mapping[str, Cond], x: Tensor, decod
     if not conds["cond"].leaves:
         caps.discard("null")
     caps |= {f"net:{k}" for k in nets if k != "main"} | {f"cond:{k}" for k in conds if k not in ("cond", "null")}
+    caps |= {f"leaf:{k}" for k in conds["cond"].leaves}
     caps |= ({"decode"} if decode is not None else set()) | ({"axis"} if x.ndim > 2 else set())
     return frozenset(caps)
 
@@ -69,7 +70,7 @@ def denoise(
     preds = _evaluate(nets, early, ctx, None, grad, max_rows)
     if late:
         more = _evaluate(nets, late, ctx, preds, grad, max_rows)
-        preds = Predictions({**preds.items_, **more.items_}, {**preds.pulls, **more.pulls})
+        preds = preds.with_(more)
     x0 = preds.x0(COND)
     guided, out, moves = Guided(x0, x0), [], {}
     for i, (m, st) in enumerate(zip(chain, states, strict=True)):
@@ -109,11 +110,21 @@ def _evaluate(
     items: dict[Branch, Prediction] = {}
     pulls: dict[Branch, Any] = {}
     main = known.x0(COND) if known is not None else None
+    idle: list[Branch] = []  # nobody needs them any more
     for net in dict.fromkeys(b.net for b in todo):
         if net not in nets:
             raise CapabilityError(f"a branch asks for network {net!r}; this run has {sorted(nets)}")
-        mine = [b for b in todo if b.net == net]
-        index = [None if b.rows is None else b.rows.nonzero()[:, 0] for b in mine]
+        mine, index = [], []
+        for b in (b for b in todo if b.net == net):
+            # compiled graphs have fixed shapes: all rows are evaluated there, and the others masked
+            rows = None if b.rows is None or torch.compiler.is_compiling() else b.rows.nonzero()[:, 0]
+            if rows is not None and not len(rows):
+                idle.append(b)
+            else:
+                mine.append(b)
+                index.append(rows)
+        if not mine:
+            continue
         conds = [_cond(b, ctx, known) for b in mine]
         conds = [c if i is None else c.take(i) for c, i in zip(conds, index, strict=True)]
 
@@ -128,10 +139,14 @@ def _evaluate(
         for k, (b, i, x0) in enumerate(zip(mine, index, x0s, strict=True)):
             if pull is not None:
                 pulls[b] = _puller(pull, x0s, k, i)
-            if i is not None:
+            if b.rows is not None:
                 fill = main if main is not None else items[COND].x0
-                x0 = fill.index_copy(0, i, x0)
+                if i is None:
+                    x0 = torch.where(b.rows.reshape(-1, *[1] * (x0.ndim - 1)), x0, fill)
+                else:
+                    x0 = fill.index_copy(0, i, x0)
             items[b] = Prediction(x0, aux[k])
+    items |= {b: Prediction(main if main is not None else items[COND].x0) for b in idle}
     return Predictions(items, pulls)
 
 

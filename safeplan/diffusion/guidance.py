@@ -113,8 +113,24 @@ PullBack = Callable[[Tensor], Tensor]
 class Predictions(Mapping[Branch, Prediction]):
     """Branch -> Prediction of one step; with gradients asked for, also the pull-back through the network."""
 
-    def __init__(self, items: Mapping[Branch, Prediction], pulls: Mapping[Branch, PullBack] | None = None):
+    def __init__(
+        self,
+        items: Mapping[Branch, Prediction],
+        pulls: Mapping[Branch, PullBack] | None = None,
+        memo: dict[int, Any] | None = None,
+    ):
         self.items_, self.pulls = dict(items), dict(pulls or {})
+        self.memo: dict[int, Any] = {} if memo is None else memo
+
+    def with_(self, more: "Predictions") -> "Predictions":
+        """These and those of the late branches; what was worked out once stays so."""
+        return Predictions({**self.items_, **more.items_}, {**self.pulls, **more.pulls}, self.memo)
+
+    def once(self, owner: object, work: Callable[[], Any]) -> Any:
+        """`work()` of a method, done once a step: for what its late branch and its fold both need."""
+        if id(owner) not in self.memo:
+            self.memo[id(owner)] = work()
+        return self.memo[id(owner)]
 
     def __getitem__(self, branch: Branch) -> Prediction:
         return self.items_[branch]
@@ -154,7 +170,7 @@ class Guidance:
     @property
     def requires(self) -> frozenset[str]:
         """Capabilities it needs: "null", "gradient", "decode", "axis" (x is `[B, H, D]` or more), "net:X", "cond:X",
-        "perturb:X"."""
+        "leaf:X", "perturb:X"."""
         return frozenset()
 
     def init(self, ctx: Context) -> Any:

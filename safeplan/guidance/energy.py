@@ -7,13 +7,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from safeplan.diffusion.convert import like, over
+from safeplan.diffusion.convert import over
 from safeplan.diffusion.guidance import Context, Guidance, Guided, Paper, Predictions, in_interval
 from safeplan.errors import ConfigError
-from safeplan.guidance.cfg import Scale, check_interval, scale_at
+from safeplan.guidance.metric import apply_metric, check_fields, check_metric, move
 from safeplan.guidance.papers import DPS
-
-METRICS = ("identity", "scalar", "posterior")
+from safeplan.guidance.scale import ALWAYS, Interval, Scale, check_interval, equals, gain, scale_at
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,8 +24,7 @@ class Energy(Guidance):
 
     Args:
         scale: number, function of sigma, or tensor `[B]`.
-        metric: "identity"; "scalar", the posterior variance sigma^2 d^2 / (sigma^2 + d^2) of data with standard
-            deviation d = `sigma_data`; "posterior", the model's own Cov[x0|x] = (s^2/a) J^T, one VJP per iteration.
+        metric: see `metric.apply_metric`; "posterior" is the model's own Cov[x0|x], one VJP per iteration.
         proximal: implicit step. With a Gaussian prior, a quadratic energy of rank r, the posterior metric and r
             iterations it samples the tilted distribution exactly; the explicit step overshoots by 1 + curvature M.
         iterations: conjugate-gradient iterations of the proximal step.
@@ -41,17 +39,15 @@ class Energy(Guidance):
     iterations: int = 1
     sigma_data: float = 1.0
     fields: str = "both"
-    interval: tuple[float, float] = (0.0, float("inf"))
+    interval: Interval = ALWAYS
 
     paper: ClassVar[Paper | None] = DPS
     equation: ClassVar[str] = "eq. 16 (explicit, posterior metric); proximal form: safeplan"
 
     def __post_init__(self) -> None:
         check_interval(self.interval)
-        if self.metric not in METRICS:
-            raise ConfigError(f"energy: metric {self.metric!r}; use one of {', '.join(METRICS)}")
-        if self.fields not in ("both", "aim"):
-            raise ConfigError(f"energy: fields {self.fields!r}; use 'both' or 'aim'")
+        check_metric("energy", self.metric)
+        check_fields("energy", self.fields)
         if self.iterations < 1:
             raise ConfigError(f"energy: {self.iterations} iterations; give at least 1")
 
@@ -65,15 +61,15 @@ class Energy(Guidance):
 
     def __call__(self, guided: Guided, predictions: Predictions, ctx: Context, state: Any) -> tuple[Guided, Any]:
         scale = scale_at(self.scale, ctx.sigma)
-        if not in_interval(ctx.sigma, self.interval) or (isinstance(scale, (int, float)) and scale == 0):
+        if not in_interval(ctx.sigma, self.interval) or equals(scale, 0):
             return guided, state
-        gain = like(scale, guided.x0).to(guided.x0.dtype) if isinstance(scale, Tensor) else scale
+        strength = gain(scale, guided.x0)
 
         def slope(v: Tensor) -> Tensor:
-            return gain * torch.func.grad(lambda z: self.energy(ctx.physical(z)).sum())(v)
+            return strength * torch.func.grad(lambda z: self.energy(ctx.physical(z)).sum())(v)
 
         def spread(v: Tensor) -> Tensor:
-            return self.apply_metric(v, predictions, ctx)
+            return apply_metric(self.metric, v, predictions, ctx, self.sigma_data)
 
         x0 = guided.x0.detach()
         if self.proximal:
@@ -81,17 +77,7 @@ class Energy(Guidance):
             d = newton(g, spread, lambda p: hessian(p)[0], self.iterations)
         else:
             d = -spread(slope(x0))
-        return (guided.shift(d) if self.fields == "both" else guided.aim(d)), state
-
-    def apply_metric(self, v: Tensor, predictions: Predictions, ctx: Context) -> Tensor:
-        """M v for v `[B, ...]`; 0 where a = 0 and the posterior metric is asked for, since x then says nothing."""
-        if self.metric == "identity":
-            return v
-        if self.metric == "scalar":
-            s2, d2 = ctx.s**2, self.sigma_data**2
-            return (s2 * d2 / (s2 + ctx.a**2 * d2)).to(v.dtype) * v
-        j = predictions.vjp(v.to(predictions.x0().dtype))
-        return (over(ctx.s**2, ctx.a) * j).to(v.dtype)
+        return move(guided, d, self.fields), state
 
 
 def newton(

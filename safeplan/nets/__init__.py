@@ -4,6 +4,7 @@ from safeplan.nets.ema import ema_update
 from safeplan.nets.ensemble import EnsembleMLP
 from safeplan.nets.fisor_mlp import FisorMLP
 from safeplan.nets.mlp import MLP
+from safeplan.nets.temporal_transformer import TemporalTransformer
 from safeplan.nets.temporal_unet import TemporalUNet
 
-__all__ = ["MLP", "EnsembleMLP", "FisorMLP", "TemporalUNet", "ema_update"]
+__all__ = ["MLP", "EnsembleMLP", "FisorMLP", "TemporalTransformer", "TemporalUNet", "ema_update"]

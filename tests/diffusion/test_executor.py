@@ -26,10 +26,10 @@ from safeplan.diffusion import (
     heun,
     renoise,
 )
+from safeplan.diffusion.analytic import ring, smooth_process
 from safeplan.diffusion.cond import concat
 from safeplan.errors import CapabilityError, ConfigError, ShapeError
 from safeplan.guidance import CFG, Energy
-from tests.toy import ring, smooth_process
 
 F64 = torch.float64
 

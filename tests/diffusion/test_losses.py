@@ -13,8 +13,8 @@ from safeplan.diffusion import (
     denoising_errors,
     denoising_loss,
 )
+from safeplan.diffusion.analytic import ring
 from safeplan.errors import ConfigError, ShapeError
-from tests.toy import ring
 
 F64 = torch.float64
 KINDS = [

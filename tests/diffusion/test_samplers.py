@@ -25,10 +25,10 @@ from safeplan.diffusion import (
     euler,
     heun,
 )
+from safeplan.diffusion.analytic import Mixture, ring
 from safeplan.errors import ConfigError, ShapeError
 from safeplan.guidance import CFG
 from safeplan.rng import randn, sample_generators
-from tests.toy import Mixture, ring
 
 F64 = torch.float64
 

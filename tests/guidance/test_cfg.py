@@ -17,9 +17,9 @@ from safeplan.diffusion import (
     denoise,
     heun,
 )
+from safeplan.diffusion.analytic import ring
 from safeplan.errors import ConfigError
 from safeplan.guidance import CFG
-from tests.toy import ring
 
 F64 = torch.float64
 

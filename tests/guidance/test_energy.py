@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from safeplan.diffusion import Cond, Context, Guided, Pin, Prediction, Predictions, VPCosine, conditions, ddim, denoise
+from safeplan.diffusion.analytic import smooth_process
 from safeplan.errors import CapabilityError, ConfigError
 from safeplan.guidance import CFG, Energy
-from tests.toy import smooth_process
 
 F64 = torch.float64
 

@@ -1,12 +1,17 @@
-"""Worlds whose denoiser is known exactly: a labelled Gaussian mixture and a Gaussian process over trajectories."""
+"""Worlds whose denoiser is known exactly: a labelled Gaussian mixture and a Gaussian process over trajectories.
+
+They are `DenoiserLike`, so every sampler and method runs on them, and what it should give can be worked out.
+"""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from safeplan.diffusion import Cond, Path, Prediction, from_x0
-from safeplan.diffusion.convert import like
+from safeplan.diffusion.cond import Cond
+from safeplan.diffusion.convert import from_x0, like
+from safeplan.diffusion.denoiser import Prediction
+from safeplan.diffusion.paths import Path
 
 
 @dataclass(frozen=True)

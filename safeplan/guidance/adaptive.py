@@ -1,0 +1,57 @@
+"""Adaptive guidance: the reference is asked until it agrees with the conditional prediction, then never again."""
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+
+from safeplan.diffusion.guidance import COND, Branch, Context, Guidance, Guided, Paper, Predictions
+from safeplan.guidance.cfg import CFG
+from safeplan.guidance.papers import ADAPTIVE
+from safeplan.guidance.vector import cosine
+
+
+@dataclass(frozen=True, eq=False)
+class AdaptiveGuidance(Guidance):
+    """`base` until cos(c, ref) exceeds `threshold`; from the next step on the conditional prediction alone.
+
+    The cosine is that of the x0 predictions: on eps it is near 1 from the first step on in EDM's frame. It is
+    taken per sample, or as the smallest of the batch when `per_sample` is false (then all rows stop together).
+    threshold > 1 is `base`; -1 stops after one step.
+
+    Args:
+        base: CFG or a relative of it (APG, AutoGuidance, ...).
+        sigma_arm: agreement counts only at noise levels up to here.
+    """
+
+    base: CFG = field(default_factory=CFG)
+    threshold: float = 0.99
+    per_sample: bool = True
+    sigma_arm: float = float("inf")
+
+    paper: ClassVar[Paper | None] = ADAPTIVE
+    equation: ClassVar[str] = "eq. 7"
+
+    @property
+    def requires(self) -> frozenset[str]:
+        return self.base.requires
+
+    def init(self, ctx: Context) -> Any:
+        return torch.zeros(len(ctx.x), dtype=torch.bool, device=ctx.x.device), self.base.init(ctx)
+
+    def needs(self, ctx: Context, state: Any) -> tuple[Branch, ...]:
+        done, inner = state
+        return tuple(Branch(b.cond, b.net, b.perturb, ~done) for b in self.base.needs(ctx, inner))
+
+    def __call__(self, guided: Guided, predictions: Predictions, ctx: Context, state: Any) -> tuple[Guided, Any]:
+        done, inner = state
+        if not self.base.needs(ctx, inner):
+            return guided, state
+        moved, inner = self.base(guided, predictions, ctx, inner)
+        keep = done.reshape(-1, *[1] * (ctx.x.ndim - 1))
+        out = Guided(torch.where(keep, guided.x0, moved.x0), torch.where(keep, guided.anchor, moved.anchor))
+        if ctx.sigma <= self.sigma_arm:
+            c = cosine(predictions.x0(COND), predictions.x0(self.base.reference))
+            c = c if self.per_sample else torch.where(done, torch.inf, c).amin().expand_as(c)
+            done = done | (c > self.threshold)
+        return out, (done, inner)

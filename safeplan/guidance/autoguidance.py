@@ -1,0 +1,50 @@
+"""Guidance by a weaker version of the network, and by a condition that has nothing to do with the sample."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+
+from safeplan.diffusion.cond import Cond, as_cond
+from safeplan.diffusion.guidance import Branch, Paper
+from safeplan.errors import ShapeError
+from safeplan.guidance.cfg import CFG
+from safeplan.guidance.papers import AUTOGUIDANCE, TSG_PAPER
+
+WEAK, INDEPENDENT = Branch(net="weak"), Branch("independent")
+
+
+@dataclass(frozen=True, eq=False)
+class AutoGuidance(CFG):
+    """x0 + (w - 1)(c - k), k the network "weak" of the run under the *same* condition; needs no null training."""
+
+    reference: Branch = WEAK
+    paper: ClassVar[Paper | None] = AUTOGUIDANCE
+    equation: ClassVar[str] = "eq. 3"
+
+
+@dataclass(frozen=True, eq=False)
+class ICG(CFG):
+    """Independent condition guidance: the run's condition "independent" (random or shuffled) stands for the null one.
+
+    For networks that were never trained without their condition. `shuffled` makes such a condition.
+    """
+
+    reference: Branch = INDEPENDENT
+    paper: ClassVar[Paper | None] = TSG_PAPER
+    equation: ClassVar[str] = "eq. 7"
+
+
+def shuffled(cond: Any, generator: torch.Generator | None = None) -> Cond:
+    """The condition with every row replaced by that of another sample (a random cyclic shift); the pin stays.
+
+    Raises:
+        ShapeError: fewer than two rows: there is no other sample.
+    """
+    cond = as_cond(cond)
+    rows = len(next(iter(cond.leaves.values()), ()))
+    if rows < 2:
+        raise ShapeError(f"shuffled: {rows} rows; with fewer than 2 give an independent condition of your own")
+    shift = int(torch.randint(1, rows, (), generator=generator))
+    leaves = {k: v.roll(shift, 0) for k, v in cond.leaves.items()}
+    return Cond(leaves, {k: v.roll(shift, 0) for k, v in cond.null.items()}, cond.pin)

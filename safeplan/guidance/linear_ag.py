@@ -1,0 +1,127 @@
+"""LinearAG: null predictions worked out from earlier ones by a fitted linear rule instead of the network."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from safeplan.diffusion.convert import noise_of
+from safeplan.diffusion.guidance import COND, NULL, Branch, Context, Guidance, Guided, Paper, Predictions
+from safeplan.errors import ConfigError
+from safeplan.guidance.cfg import CFG
+from safeplan.guidance.papers import ADAPTIVE
+from safeplan.guidance.scale import Scale, gain, scale_at
+
+Rule = tuple[tuple[float, ...], tuple[float, ...]]  # for c_t, c_{t-1}, ... and for u_{t-1}, u_{t-2}, ...
+
+
+@dataclass(frozen=True, eq=False)
+class LinearAG(Guidance):
+    """CFG in which the null noise of some steps is `sum beta_c c_i + sum beta_u u_i` over this and earlier steps.
+
+    Works on the noise (x - a x0)/s, as the paper does. `fit_linear_ag` makes the rules; they hold for the grid and the
+    scale that they were fitted on.
+
+    Args:
+        rules: step -> coefficients; steps without a rule ask the network.
+        stop: first step from which on there is no guidance at all; None: never.
+        order: earlier steps that are remembered.
+    """
+
+    w: Scale = 2.0
+    rules: Mapping[int, Rule] = field(default_factory=dict)
+    stop: int | None = None
+    order: int = 1
+
+    paper: ClassVar[Paper | None] = ADAPTIVE
+    equation: ClassVar[str] = "eq. 8"
+
+    def __post_init__(self) -> None:
+        for step, (c, u) in self.rules.items():
+            if step < 1 or len(c) > min(step, self.order) + 1 or len(u) > min(step, self.order):
+                raise ConfigError(
+                    f"linear_ag: the rule of step {step} looks {max(len(c) - 1, len(u))} steps back; "
+                    f"at most order = {self.order} and no further than step 0"
+                )
+
+    @property
+    def requires(self) -> frozenset[str]:
+        return NULL.requires
+
+    def init(self, ctx: Context) -> Any:
+        shape = (self.order, *ctx.x.shape)
+        return torch.zeros(shape, dtype=ctx.x.dtype, device=ctx.x.device), torch.zeros_like(ctx.x).expand(shape)
+
+    def _off(self, step: int) -> bool:
+        return self.stop is not None and step >= self.stop
+
+    def needs(self, ctx: Context, state: Any) -> tuple[Branch, ...]:
+        return () if self._off(ctx.step) or ctx.step in self.rules else (NULL,)
+
+    def __call__(self, guided: Guided, predictions: Predictions, ctx: Context, state: Any) -> tuple[Guided, Any]:
+        if self._off(ctx.step):
+            return guided, state
+        c0 = predictions.x0(COND)
+        cs, us = state
+        c = noise_of(ctx.x, c0, ctx.a, ctx.s)
+        if ctx.step in self.rules:
+            beta_c, beta_u = self.rules[ctx.step]
+            u = beta_c[0] * c
+            for b, old in zip(beta_c[1:], cs, strict=False):
+                u = u + b * old
+            for b, old in zip(beta_u, us, strict=False):
+                u = u + b * old
+            d = -(ctx.s / ctx.a).to(c0.dtype) * (c - u)  # the difference of noises, as one of x0
+        else:
+            u0 = predictions.x0(NULL)
+            u, d = noise_of(ctx.x, u0, ctx.a, ctx.s), c0 - u0
+        state = torch.cat([c[None], cs[:-1]]), torch.cat([u[None], us[:-1]])
+        return guided.shift(gain(scale_at(self.w, ctx.sigma) - 1, d) * d), state
+
+
+@dataclass
+class _Noises:
+    """Collects the noises of a CFG run, step by step, flat `[M]`."""
+
+    kept: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, eq=False)
+class _Recorder(CFG):
+    """CFG that writes down the noises of both branches; for fitting, not for chains."""
+
+    log: _Noises = field(default_factory=_Noises)
+
+    def shape(self, d: Tensor, predictions: Predictions, ctx: Context, state: Any) -> tuple[Tensor, Any]:
+        pair = (predictions.x0(COND), predictions.x0(NULL))
+        self.log.kept.append(tuple(noise_of(ctx.x, v, ctx.a, ctx.s).flatten().double() for v in pair))
+        return d, state
+
+
+def fit_linear_ag(
+    sample: Callable[[tuple[Guidance, ...]], Any],
+    steps: Sequence[int],
+    w: Scale = 2.0,
+    *,
+    order: int = 1,
+    stop: int | None = None,
+) -> LinearAG:
+    """The LinearAG whose rules for `steps` fit CFG runs of scale `w` best (least squares, no intercept).
+
+    Args:
+        sample: `chain -> anything`: runs the sampler once with that chain, on the grid that the rules are for.
+        steps: steps, from 1 on, whose null prediction is to be worked out.
+    """
+    log = _Noises()
+    sample((_Recorder(w, log=log),))
+    rules: dict[int, Rule] = {}
+    for t in steps:
+        back = range(t - 1, max(t - 1 - order, -1), -1)
+        columns = [log.kept[t][0], *(log.kept[i][0] for i in back), *(log.kept[i][1] for i in back)]
+        # minimum norm: the columns are nearly dependent where both fields differ little
+        beta = torch.linalg.lstsq(torch.stack(columns, 1), log.kept[t][1][:, None], driver="gelsd").solution[:, 0]
+        k = len(back) + 1
+        rules[t] = tuple(beta[:k].tolist()), tuple(beta[k:].tolist())
+    return LinearAG(w, rules, stop, order)

@@ -1,0 +1,28 @@
+"""MAMBO-G: the scale is damped where the difference is large against the null prediction."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from safeplan.diffusion.convert import over
+from safeplan.diffusion.guidance import Context, Paper, Predictions
+from safeplan.guidance.cfg import CFG
+from safeplan.guidance.papers import MAMBO_PAPER
+from safeplan.guidance.vector import norm
+
+
+@dataclass(frozen=True, eq=False)
+class MAMBO(CFG):
+    """CFG with w - 1 times exp(-alpha |c - u| / |u|), norms over each sample, on x0; alpha = 0 is CFG."""
+
+    alpha: float = 8.0
+
+    paper: ClassVar[Paper | None] = MAMBO_PAPER
+    equation: ClassVar[str] = "eq. 8"
+
+    def shape(self, d: Tensor, predictions: Predictions, ctx: Context, state: Any) -> tuple[Tensor, Any]:
+        size = norm(d)
+        ratio = over(size, norm(predictions.x0(self.reference)), tiny=0.0)
+        return torch.exp(-self.alpha * ratio).to(d.dtype) * d, state

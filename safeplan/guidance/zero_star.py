@@ -1,0 +1,45 @@
+"""CFG-Zero*: the null velocity is optimally scaled, and the first steps stand still."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from safeplan.diffusion.convert import over
+from safeplan.diffusion.guidance import COND, Context, Guided, Paper, Predictions
+from safeplan.guidance.cfg import CFG
+from safeplan.guidance.papers import CFG_ZERO
+from safeplan.guidance.scale import gain, scale_at
+from safeplan.guidance.vector import dot
+
+
+@dataclass(frozen=True, eq=False)
+class CFGZeroStar(CFG):
+    """On flow velocities v: alpha v_u + w (v_c - alpha v_u) with alpha = <v_c, v_u> / |v_u|^2.
+
+    For the first `zero` of the steps the velocity is 0: x keeps its value in the flow's frame. Works in any frame
+    (x is moved to the flow's at equal sigma), is meant for flow models.
+    """
+
+    zero: float = 0.04
+
+    paper: ClassVar[Paper | None] = CFG_ZERO
+    equation: ClassVar[str] = "eq. 9 and algorithm 1"
+
+    def _still(self, ctx: Context) -> bool:
+        return ctx.step < self.zero * ctx.steps
+
+    def needs(self, ctx: Context, state: Any):
+        return () if self._still(ctx) else super().needs(ctx, state)
+
+    def __call__(self, guided: Guided, predictions: Predictions, ctx: Context, state: Any) -> tuple[Guided, Any]:
+        c = predictions.x0(COND)
+        total = (ctx.a + ctx.s).to(c.dtype)
+        t, there = (ctx.s / (ctx.a + ctx.s)).to(c.dtype), ctx.x / total  # x in the flow's frame
+        if self._still(ctx):
+            return guided.shift(there - c), state
+        if not self.needs(ctx, state):
+            return guided, state
+        vc, vu = (there - c) / t, (there - predictions.x0(self.reference)) / t
+        alpha = over(dot(vc, vu), dot(vu, vu), tiny=0.0).to(c.dtype)
+        w = gain(scale_at(self.w, ctx.sigma), c)
+        v = alpha * vu + w * (vc - alpha * vu)
+        return guided.shift((there - t * v) - c), state

@@ -25,5 +25,9 @@ class CapabilityError(SafeplanError):
     """A method was asked to do what its network, system or belief cannot."""
 
 
+class PlanError(SafeplanError):
+    """A planner broke where it should have answered."""
+
+
 class CertificateError(SafeplanError):
     """A certificate was asked for on samples or numbers that cannot support it."""

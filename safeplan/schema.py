@@ -11,7 +11,7 @@ from typing import Any
 from safeplan.errors import ConfigError
 
 ENVS = ("hovercraft", "driving", "point_robot")
-PLANNERS = ("safeplan", "mpc", "fisor", "density_mpc")
+PLANNERS = ("safeplan", "mpc", "fisor", "density_mpc", "fan")
 POLICIES = ("fisor", "trajectory")
 DATA = ("point_robot", "hovercraft", "driving", "velocity", "file")
 GUIDANCE = ("cfg", "energy")

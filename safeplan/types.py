@@ -126,6 +126,11 @@ class Belief(Protocol):
         """Seconds for which disturbances stay constant."""
         ...
 
+    @property
+    def x_sd(self) -> Array:
+        """Standard deviation of a measurement of the state `[n]`, which the feedback acts on; zeros: exact."""
+        ...
+
     def mean(self) -> tuple[Array, Array]:
         """Start state `[n]` and parameters `[p]` at the centre."""
         ...
@@ -241,6 +246,7 @@ class Status(StrEnum):
     UNREACHABLE = "unreachable"  # the goal lies outside the bounds or inside a standing obstacle
     OUT_OF_SUPPORT = "out_of_support"  # the state is unlike the logs: learned proposals were not trusted
     BAD_INPUT = "bad_input"  # NaN or wrong shape in belief or scene
+    FAILED = "failed"  # the planner itself broke: the message says what; safe stop
 
 
 @dataclass(frozen=True)

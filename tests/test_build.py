@@ -9,7 +9,7 @@ import torch
 from safeplan import build, schema
 from safeplan.data import Log, Normalizer, write_log
 from safeplan.dynamics.observe import observation_size, observe
-from safeplan.errors import CapabilityError, CheckpointError, ConfigError, DataError
+from safeplan.errors import CapabilityError, CheckpointError, ConfigError, DataError, PlanError
 from safeplan.feasibility import Fisor, FisorConfig
 from safeplan.planning import FanProposer, LearnedProposer
 from safeplan.planning.config import PlannerConfig
@@ -124,6 +124,8 @@ def test_rivals_share_all_but_what_they_are(made):
     mpc = build.planner(made, cfg, rival="mpc", changes={"margin": 0.1})
     density = build.planner(made, cfg, rival="density_mpc")
     assert ours.cfg == density.cfg == cfg.planner and ours.proposer is not None and density.proposer is None
+    fan = build.planner(made, cfg, rival="fan")
+    assert isinstance(fan.proposer, FanProposer) and fan.cfg == ours.cfg
     assert not mpc.cfg.uncertainty and mpc.cfg.margin == 0.1 and mpc.proposer is None
     with pytest.raises(ConfigError, match="fisor"):
         build.planner(made, cfg, rival="fisor")
@@ -135,9 +137,9 @@ def fisor_file(path, obs_size: int, act_size: int):
     return str(save_model(path, "fisor", *learner.export()))
 
 
-def test_an_episode_of_every_planner_is_a_row(made, tmp_path):
+def test_an_episode_of_every_planner_is_a_row(made, weights, tmp_path):
     path = fisor_file(tmp_path / "f.safetensors", observation_size(made.system), made.system.m)
-    cfg = schema.EvaluateConfig(name="e", env=schema.EnvConfig("hovercraft", max_seconds=0.7), weights="none")
+    cfg = schema.EvaluateConfig(name="e", env=schema.EnvConfig("hovercraft", max_seconds=0.7), weights=weights)
     cfg.planner, cfg.fisor_weights = PlannerConfig(horizon=8, clock="cpu"), path
     settings = asdict(cfg)
     build.check_study(settings, schema.PLANNERS, "cpu")
@@ -147,6 +149,20 @@ def test_an_episode_of_every_planner_is_a_row(made, tmp_path):
         assert set(row) == keys and not row["reached"] and len(row["planning_ms"]) > 0
         again = build.episode(settings, "cpu", rival, 3)  # whatever ran before it
         assert {**row, "planning_ms": 0} == {**again, "planning_ms": 0}
+
+
+def test_a_planner_that_breaks_is_no_row_of_a_study(made, monkeypatch):
+    cfg = schema.EvaluateConfig(name="e", env=schema.EnvConfig("hovercraft", max_seconds=0.7), weights="none")
+    cfg.planner = PlannerConfig(horizon=8, clock="cpu")
+
+    def broken(*_):
+        raise RuntimeError("out of luck")
+
+    monkeypatch.setattr("safeplan.planning.candidates.Candidates.rank", broken)
+    with pytest.raises(PlanError, match="planner mpc, seed 3: planning failed: RuntimeError: out of luck"):
+        build.episode(asdict(cfg), "cpu", "mpc", 3)
+    with pytest.raises(ConfigError, match="learned proposals"):
+        build.check_study({**asdict(cfg), "fisor_weights": "auto"}, ["fisor"], "cpu")
 
 
 def test_a_policy_for_another_vehicle_is_refused(made, tmp_path):

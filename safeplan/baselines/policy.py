@@ -68,7 +68,7 @@ def fly_policy(world: World, act: Act, *, max_seconds: float, span: float = floa
         if action.shape != (system.m,):
             raise ShapeError(f"policy: action is {action.shape}, expected ({system.m},) for system {system.name!r}")
         result = world.step(low + 0.5 * (np.clip(action, -1, 1) + 1) * (high - low))
-        clearance = min(clearance, result.clearance)
-        collided = result.clearance < 0
+        clearance = float(np.minimum(clearance, result.clearance))
+        collided = not result.clearance >= 0  # NaN counts as a collision
         reached = result.reached and not collided
     return Flight(reached, collided, world.time, clearance, acting)

@@ -101,17 +101,24 @@ def planner(
     rival: str = "safeplan",
     changes: dict[str, Any] | None = None,
 ) -> "Planner":
-    """The planner of a task. Rivals share the optimiser: `mpc` ignores uncertainty, `density_mpc` has no proposals."""
-    from safeplan.planning import Planner
+    """The planner of a task. Rivals share the optimiser and differ in what it gets.
 
-    if rival not in ("safeplan", "mpc", "density_mpc"):
+    `mpc`: no uncertainty, and a straight line to start from. `density_mpc`: the same line, risks as in safeplan.
+    `fan`: risks as in safeplan, a fan of detours made by hand instead of learned proposals.
+    """
+    from safeplan.planning import FanProposer, Planner
+
+    if rival not in ("safeplan", "mpc", "density_mpc", "fan"):
         raise ConfigError(f"planner {rival!r}: not one that plans with the optimiser")
     settings = planner_config(cfg.planner, {"uncertainty": rival != "mpc", **(changes or {})})
     source = None
     if rival == "safeplan":
         weights = cfg.weights, cfg.fisor_weights
         source = proposer(task.system, settings.horizon, *weights, cfg.guidance, task.kind, device)
-    return Planner(task.system, settings, source)
+    planner = Planner(task.system, settings, source)
+    if rival == "fan":
+        return Planner(task.system, settings, FanProposer(task.system, settings.horizon, planner.straight.speed))
+    return planner
 
 
 def weight_digests(kind: str, weights: str, fisor_weights: str) -> dict[str, str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from safeplan import schema
 from safeplan.build.planners import planner, policy
 from safeplan.build.tasks import Task, task
+from safeplan.errors import ConfigError, PlanError
 
 if TYPE_CHECKING:
     from safeplan.planning import Planner
@@ -21,7 +22,11 @@ def check_study(settings: dict[str, Any], planners: Sequence[str], device: str) 
         schema.one_of("tuned", key, schema.PLANNERS)
     for rival in planners:
         if rival == "fisor":
-            policy(made.system, settings["fisor_weights"], made.kind, device)  # it judges the proposals
+            policy(made.system, settings["fisor_weights"], made.kind, device)
+            if settings["weights"] == "none":
+                raise ConfigError(
+                    "planner fisor flies learned proposals: it needs weights=auto or a path, or leave it out"
+                )
             _planner(json.dumps(settings), device, "safeplan")
         else:
             _planner(json.dumps(settings), device, rival)
@@ -34,9 +39,13 @@ def episode(settings: dict[str, Any], device: str, rival: str, seed: int) -> dic
     if rival == "fisor":
         return _policy_episode(settings, device, made, seed)
     from safeplan.planning import run_mission
+    from safeplan.types import Status
 
     pilot = _planner(json.dumps(settings), device, rival)
     mission = run_mission(made.world, pilot, seed, max_seconds=cfg.max_seconds)
+    broken = next((p.message for _, p in mission.plans if p.status is Status.FAILED), None)
+    if broken is not None:  # no result: a fault must not become a row of the table
+        raise PlanError(f"planner {rival}, seed {seed}: {broken}")
     statuses = [p.status.value for _, p in mission.plans]
     return {
         "reached": mission.reached,

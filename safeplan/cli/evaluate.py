@@ -4,8 +4,9 @@
   safeplan evaluate env=driving planners=[safeplan,mpc] episodes=50
   safeplan evaluate env=hovercraft split=tune tuned.mpc.margin=0.1
 
-Planners: safeplan; mpc (ignores uncertainty); fisor (policy alone); density_mpc (no proposals). Writes study.jsonl
-(one line per episode), summary.json and table.md under runs/NAME/seed_SEED.
+Planners: safeplan; mpc (ignores uncertainty, one straight line to start from); density_mpc (checks risks, the same
+line); fan (checks risks, detours made by hand); fisor (flies the learned proposal that FISOR likes best as it is).
+Writes study.jsonl (one line per episode), summary.json and table.md under runs/NAME/seed_SEED.
 """
 
 import json

@@ -1,7 +1,7 @@
 """Drive a vehicle safely to its goal: propose, bound the risk, optimise, certify, replan; safe stop when nothing holds.
 
   safeplan plan env=hovercraft seed=0
-  safeplan plan env=driving planner.gamma=0.001 guidance=energy
+  safeplan plan env=driving planner.gamma=0.005 guidance=energy
   safeplan plan env=hovercraft -m seed='range(0,10)'
   safeplan plan system.file=my_vehicle.py scene=scene.yaml      (runs the code in my_vehicle.py)
 

@@ -50,8 +50,8 @@ def verdict(mission: Mission) -> str:
         risk = max((p.risk.estimate for p in certified if p.risk is not None), default=float("nan"))
         parts.append(
             f"Collision risk of a certified plan, safe-stop tail included: estimated at most {risk:.2%}; certified at "
-            f"most {worst.upper:.2%} with {1 - worst.delta:.1%} confidence (worst of them: {worst.k} of {worst.n} "
-            f"fresh draws collide; {worst.gamma:.2%} asked for)."
+            f"most {worst.upper:.2%} (worst of them: {worst.k} of {worst.n} fresh draws collide; {worst.gamma:.2%} "
+            f"asked for), each plan by itself with at least {1 - max(c.delta for c in certificates):.1%} confidence."
         )
         parts.append("Each bound is about one plan, not the mission, and assumes: " + "; ".join(worst.assumes) + ".")
     ms = np.array(mission.planning_s) * 1e3

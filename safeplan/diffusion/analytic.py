@@ -59,22 +59,30 @@ class Mixture:
         noise = torch.randn(n, self.means.shape[1], generator=g, dtype=self.means.dtype)
         return self.means[k] + self.var**0.5 * noise, k
 
-    def net(self, path: Path, kind: str, sigma_data: float = 1.0):
+    def net(self, path: Path, kind: str, sigma_data: float = 1.0) -> "MixtureNet":
         """A "network" of parametrisation `kind` that is exactly right, as Denoiser expects one."""
+        return MixtureNet(self, path, kind, sigma_data)
 
-        class Net:
-            learned_null = True
 
-            def __call__(net, z, t, leaves, null):
-                if kind == "edm":
-                    sigma = torch.exp(4 * t)
-                    x = z * torch.sqrt(sigma**2 + sigma_data**2)[:, None]
-                    a, s = torch.ones_like(t), sigma
-                else:
-                    x, (a, s) = z, path.at(t)
-                return from_x0(kind, self.x0(x, a, s, Cond(leaves, null or {})), x, a, s, sigma_data)
+@dataclass(frozen=True)
+class MixtureNet:
+    """What a network trained on a mixture would put out, had it learned everything."""
 
-        return Net()
+    mixture: Mixture
+    path: Path
+    kind: str
+    sigma_data: float = 1.0
+
+    learned_null = True
+
+    def __call__(self, z: Tensor, t: Tensor, leaves: dict[str, Tensor], null: dict[str, Tensor] | None) -> Tensor:
+        if self.kind == "edm":
+            sigma = torch.exp(4 * t)
+            x = z * torch.sqrt(sigma**2 + self.sigma_data**2)[:, None]
+            a, s = torch.ones_like(t), sigma
+        else:
+            x, (a, s) = z, self.path.at(t)
+        return from_x0(self.kind, self.mixture.x0(x, a, s, Cond(leaves, null or {})), x, a, s, self.sigma_data)
 
 
 def ring(k: int = 4, radius: float = 2.0, var: float = 0.04, dtype=torch.float64) -> Mixture:

@@ -79,6 +79,7 @@ class Denoiser:
                 raise CapabilityError(f"{name} has no perturbation {sorted(missing)}; see its `perturbations`")
         a, s = torch.as_tensor(a), torch.as_tensor(s)
         t = self.path.time(a, s)
+        t = torch.where(torch.isfinite(t), t, self.path.t_max)  # sigma = inf is the most noise that it was trained on
         if self.predict == "edm":
             z = x * like(edm_scalings(a, s, self.sigma_data)[2], x)
         else:

@@ -138,7 +138,8 @@ def _evaluate(
             (x0s, aux), pull = forward(ctx.x), None
         for k, (b, i, x0) in enumerate(zip(mine, index, x0s, strict=True)):
             if pull is not None:
-                pulls[b] = _puller(pull, x0s, k, i)
+                rest = pulls.get(COND) or (known.pulls[COND] if known is not None else None)
+                pulls[b] = _puller(pull, x0s, k, i, b.rows, rest)
             if b.rows is not None:
                 fill = main if main is not None else items[COND].x0
                 if i is None:
@@ -147,6 +148,8 @@ def _evaluate(
                     x0 = fill.index_copy(0, i, x0)
             items[b] = Prediction(x0, aux[k])
     items |= {b: Prediction(main if main is not None else items[COND].x0) for b in idle}
+    if grad and idle:
+        pulls |= dict.fromkeys(idle, pulls[COND] if known is None else known.pulls[COND])
     return Predictions(items, pulls)
 
 
@@ -212,9 +215,13 @@ def _vjp(forward, x: Tensor):
     return x0s, pull, [_tree(lambda i: leaves[i], v) for v in spec[-1]]
 
 
-def _puller(pull, x0s, k, index):
+def _puller(pull, x0s, k, index, rows, rest):
+    """The pull-back of branch k; rows that nobody asked for hold the main prediction, so they take its pull-back."""
+
     def vjp(v: Tensor) -> Tensor:
-        v = v if index is None else v[index]
-        return pull(tuple(v if j == k else torch.zeros_like(y) for j, y in enumerate(x0s)))[0]
+        own = v if rows is None else torch.where(rows.reshape(-1, *[1] * (v.ndim - 1)), v, 0)
+        mine = own if index is None else own[index]
+        out = pull(tuple(mine if j == k else torch.zeros_like(y) for j, y in enumerate(x0s)))[0]
+        return out if rows is None else out + rest(v - own)
 
     return vjp

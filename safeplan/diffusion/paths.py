@@ -93,7 +93,8 @@ class VPLinear(Path):
     def time(self, a: Tensor, s: Tensor) -> Tensor:
         big = torch.log1p((s / a) ** 2)  # -log a^2 on this path
         d = self.b_max - self.b_min
-        return 2 * big / (self.b_min + torch.sqrt(self.b_min**2 + 2 * d * big))
+        t = 2 * big / (self.b_min + torch.sqrt(self.b_min**2 + 2 * d * big))
+        return torch.where(torch.isinf(big), big, t)
 
 
 @dataclass(frozen=True)

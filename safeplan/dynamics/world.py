@@ -11,7 +11,7 @@ from safeplan.dynamics.backends import NUMPY
 from safeplan.dynamics.distance import clearance
 from safeplan.dynamics.system import System, rk4
 from safeplan.errors import ShapeError
-from safeplan.types import Array, Belief, Scene
+from safeplan.types import CUT, Array, Belief, Scene, cut_normal
 
 
 @dataclass(frozen=True)
@@ -63,13 +63,9 @@ class World:
         return replace(self.initial, obstacles=moved)
 
     def measure(self) -> Array:
-        """The state with fresh measurement noise, `[n]`, as the belief describes it (none without `x_sd`)."""
-        sd = getattr(self.belief, "x_sd", None)
-        if sd is None:
-            return self.x.copy()
-        from safeplan.types import cut_normal
-
-        return self.x + sd * cut_normal(self.rng.random(self.system.n))
+        """The state with fresh measurement noise, `[n]`, as the belief describes it."""
+        cut = getattr(self.belief, "cut", CUT)
+        return self.x + self.belief.x_sd * cut_normal(self.rng.random(self.system.n), cut)
 
     def clearance(self) -> float:
         """Clearance now, m."""

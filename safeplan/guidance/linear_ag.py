@@ -95,8 +95,10 @@ class _Recorder(CFG):
     log: _Noises = field(default_factory=_Noises)
 
     def shape(self, d: Tensor, predictions: Predictions, ctx: Context, state: Any) -> tuple[Tensor, Any]:
-        pair = (predictions.x0(COND), predictions.x0(NULL))
-        self.log.kept.append(tuple(noise_of(ctx.x, v, ctx.a, ctx.s).flatten().double() for v in pair))
+        c, u = (
+            noise_of(ctx.x, v, ctx.a, ctx.s).flatten().double() for v in (predictions.x0(COND), predictions.x0(NULL))
+        )
+        self.log.kept.append((c, u))
         return d, state
 
 

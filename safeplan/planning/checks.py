@@ -16,6 +16,8 @@ def input_fault(system: System, belief: Belief, scene: Scene) -> str:
             return f"belief: {name} has shape {value.shape}, expected ({size},) for system {system.name!r}"
         if not np.isfinite(value).all():
             return f"belief: {name} holds {value[~np.isfinite(value)][0]} at index {int(np.argmin(np.isfinite(value)))}"
+    if not hasattr(belief, "x_sd"):
+        return f"belief: {type(belief).__name__} has no x_sd [n], the spread of a measurement of the state"
     for name in ("x_sd", "theta_sd"):
         sd = np.asarray(getattr(belief, name, 0.0), float)
         if not (np.isfinite(sd).all() and (sd >= 0).all()):

@@ -1,8 +1,11 @@
 """Settings of the planner."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, fields
 
 from safeplan.errors import ConfigError
+
+LEAST = {k: 1 for k in ("horizon", "attempts", "replan_every", "passes", "slots", "max_iter", "proposals")}
 
 
 @dataclass(frozen=True)
@@ -39,15 +42,23 @@ class PlannerConfig:
     uncertainty: bool = True  # False: no tightening, no certificate (the rival that ignores uncertainty)
 
     def __post_init__(self) -> None:
+        for f in fields(self):
+            value = getattr(self, f.name)
+            kind = (int, float) if f.type is float else f.type
+            if not isinstance(value, kind) or (isinstance(value, bool) and f.type is not bool):  # type: ignore[arg-type]
+                raise ConfigError(f"planner.{f.name} = {value!r}: must be of type {f.type.__name__}")  # type: ignore[union-attr]
+            if f.type is float and not math.isfinite(value):
+                raise ConfigError(f"planner.{f.name} = {value}: must be finite")
+            low = LEAST.get(f.name, 0)
+            if f.type in (int, float) and value < low:
+                raise ConfigError(f"planner.{f.name} = {value}: must be at least {low}")
         for name in ("gamma", "delta"):
             if not 0 < getattr(self, name) < 1:
                 raise ConfigError(f"planner.{name} = {getattr(self, name)}: must lie in (0, 1)")
-        for name in ("horizon", "attempts", "replan_every", "passes", "slots", "max_iter"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"planner.{name} = {getattr(self, name)}: must be at least 1")
-        for name in ("tail", "latency", "proposals"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"planner.{name} = {getattr(self, name)}: must not be negative")
+        if not 0 < self.authority <= 1:
+            raise ConfigError(f"planner.authority = {self.authority}: must lie in (0, 1]")
+        if self.latency == 0 and self.deadline_s == 0:
+            raise ConfigError("planner.latency = 0: a plan then has no deadline; give planner.deadline_s too")
         for name in ("particles", "rank_particles"):
             if getattr(self, name) < 2 or getattr(self, name) & (getattr(self, name) - 1):
                 raise ConfigError(f"planner.{name} = {getattr(self, name)}: must be a power of two, such as 128")

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from safeplan.dynamics.world import World
+from safeplan.errors import CapabilityError
 from safeplan.planning.planner import Planner
 from safeplan.planning.references import advance
 from safeplan.rng import numpy_rng
@@ -38,7 +39,11 @@ class Mission:
 def measured(world: World) -> CutNormalBelief:
     """The belief around a fresh measurement."""
     belief = world.belief
-    assert isinstance(belief, CutNormalBelief)
+    if not isinstance(belief, CutNormalBelief):
+        raise CapabilityError(
+            f"run_mission: belief is a {type(belief).__name__}; a mission moves it with every measurement (`at`), "
+            "which CutNormalBelief can do"
+        )
     return belief.at(world.measure())
 
 
@@ -92,7 +97,7 @@ def run_mission(
             result = world.step(u)
             path.extend(result.path)
             centers.extend(world._centers[min(at[0] + j + 1, len(world._centers) - 1)] for j in range(at[1]))
-            mission.clearance = min(mission.clearance, result.clearance)
+            mission.clearance = float(np.minimum(mission.clearance, result.clearance))  # keeps NaN
             mission.collided = mission.collided or not result.clearance >= 0
             mission.reached = mission.reached or (result.reached and not mission.collided)
             if mission.reached or (mission.collided and stop_on_collision):

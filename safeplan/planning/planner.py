@@ -1,7 +1,5 @@
 """Propose, judge, optimise, certify, replan; and brake to a safe stop when nothing holds. Never raises for a scene."""
 
-from dataclasses import replace
-
 import numpy as np
 
 from safeplan.dynamics.backends import NUMPY
@@ -53,29 +51,31 @@ class Planner:
         (unless `cfg.uncertainty` is off: then plans move on UNCERTIFIED).
 
         Args:
-            deadline_s: time that planning may take (s); None: the config's, which is `latency` steps unless set.
+            deadline_s: time that planning may take (s); None: the config's, which is `latency` steps unless set, and no
+                limit where there is no previous plan: nothing is flown yet.
             generator: of everything random; None: fresh, so that no certificate reuses the samples of another.
         """
-        limit = self.cfg.deadline_s or self.cfg.latency * self.system.dt or np.inf
+        limit = np.inf if previous is None else self.cfg.deadline_s or self.cfg.latency * self.system.dt
         clock = Clock(limit if deadline_s is None else deadline_s, self.cfg.clock)
         rng = np.random.default_rng() if generator is None else generator
+        status = Status.BAD_INPUT
         try:
             fault = input_fault(self.system, belief, scene)
             if not fault:
                 return self._plan(belief, scene, previous, clock, rng)
         except Exception as error:  # the control loop must go on; the message says what broke
-            fault = f"planning failed: {type(error).__name__}: {error}"
-        return self._hold(belief, scene, previous, fault, clock)
+            status, fault = Status.FAILED, f"planning failed: {type(error).__name__}: {error}"
+        return self._hold(belief, scene, previous, status, fault, clock)
 
     def _plan(
         self, belief: Belief, scene: Scene, previous: Plan | None, clock: Clock, rng: np.random.Generator
     ) -> Plan:
         cfg = self.cfg
+        total = cfg.latency + cfg.horizon + cfg.tail
         x, theta = belief.mean()
         if previous is None:
-            committed = coast(self.nlp, x, theta, cfg)
+            committed = coast(self.nlp, x, theta, total)
         else:
-            total = cfg.latency + cfg.horizon + cfg.tail
             committed = advance(self.nlp, previous.reference, 0, total, theta)
         start = self.judge.nominal_state(belief, committed, cfg.latency)
         setting = Setting(belief, scene, theta, committed, self._wrapped(start))
@@ -89,7 +89,7 @@ class Planner:
             return self._stop(setting, previous, Status.LATE, message, clock, rng)
         except Exception as error:
             message = f"planning failed: {type(error).__name__}: {error}"
-            return self._stop(setting, previous, Status.INFEASIBLE, message, clock, rng)
+            return self._stop(setting, previous, Status.FAILED, message, clock, rng)
 
     def _wrapped(self, x: Array) -> Array:
         """Angles within pi of their nominal value, so that no plan turns a full circle back."""
@@ -206,6 +206,9 @@ class Planner:
             risk, name, reference = min(judged, key=lambda o: o[0].estimate)
             if cfg.uncertainty:
                 certificate = self._certify(s, reference, cfg.attempts + 1, rng)
+        if len(options) > 1 and previous is not None and clock.left() < 0:  # looking took too long: take what was there
+            name, reference = options[0]
+            risk, certificate, status = None, None, Status.LATE
         clock.lap("stop")
         return Plan(
             reference,
@@ -223,7 +226,7 @@ class Planner:
 
     def _brake(self, s: Setting) -> tuple[str, Reference]:
         cfg = self.cfg
-        still = coast(self.nlp, s.start, s.theta, replace(cfg, latency=0, tail=0))
+        still = coast(self.nlp, s.start, s.theta, cfg.horizon)
         guess = (still.states, still.controls)
         margins = np.full((cfg.horizon, len(s.scene.obstacles) + 1), cfg.margin)
         found = self.follower.solve(s, guess, guess, margins, Weights(0.0, 0.0, cfg.w_brake), Clock(0.0))
@@ -235,7 +238,9 @@ class Planner:
             name += f" ({fault})"
         return name, assemble(self.nlp, s.committed, found, s.theta, cfg)
 
-    def _hold(self, belief: Belief, scene: Scene, previous: Plan | None, fault: str, clock: Clock) -> Plan:
+    def _hold(
+        self, belief: Belief, scene: Scene, previous: Plan | None, status: Status, fault: str, clock: Clock
+    ) -> Plan:
         """Input that cannot be simulated: keep to the previous plan, or hold zero controls."""
         cfg, n, m = self.cfg, self.system.n, self.system.m
         total = cfg.latency + cfg.horizon + cfg.tail
@@ -247,4 +252,4 @@ class Planner:
             )
         clock.lap("stop")
         text, moving = f"{fault}; safe stop", total - cfg.tail
-        return Plan(reference, Status.BAD_INPUT, text, belief, scene, cfg.latency, moving, timings=clock.laps)
+        return Plan(reference, status, text, belief, scene, cfg.latency, moving, timings=clock.laps)

@@ -28,9 +28,9 @@ def hold(nlp: Nlp, x: Array, steps: int, theta: Array) -> Reference:
     return with_gains(nlp, np.tile(x, (steps + 1, 1)), np.zeros((steps, nlp.system.m)), theta)
 
 
-def coast(nlp: Nlp, x: Array, theta: Array, cfg: PlannerConfig) -> Reference:
-    """Zero controls from `x [n]`: what is flown before there is a plan."""
-    controls = np.zeros((cfg.latency + cfg.horizon + cfg.tail, nlp.system.m))
+def coast(nlp: Nlp, x: Array, theta: Array, steps: int) -> Reference:
+    """Zero controls from `x [n]` for `steps` steps: what is flown before there is a plan."""
+    controls = np.zeros((steps, nlp.system.m))
     return with_gains(nlp, nlp.simulate(x, controls, theta), controls, theta)
 
 

@@ -9,7 +9,7 @@ from scipy.stats import qmc
 from safeplan.dynamics.backends import NUMPY
 from safeplan.dynamics.system import System, rk4
 from safeplan.errors import CapabilityError
-from safeplan.types import Array, Belief, Draw, Reference, cut_normal
+from safeplan.types import CUT, Array, Belief, Draw, Reference, cut_normal
 
 
 class Flow(NamedTuple):
@@ -60,15 +60,22 @@ def draw_particles(belief: Belief, n: int, count: int, seed: int) -> Draw:
     return belief.sample(n, count, np.random.default_rng(seed))
 
 
-def measurement_noise(belief: Belief, draw: Draw, steps: int, rng: np.random.Generator) -> Array | None:
-    """Noise `[N, n, P]` on the states that the feedback sees; None for beliefs without `x_sd`.
+def measurement_noise(belief: Belief, draw: Draw, steps: int, rng: np.random.Generator) -> Array:
+    """Noise `[N, n, P]` on the states that the feedback sees.
 
     At step 0 it sees the belief's centre, whatever the true state is; after that, fresh noise of the same spread.
+
+    Raises:
+        CapabilityError: the belief does not say how well the state is measured.
     """
     sd = getattr(belief, "x_sd", None)
     if sd is None:
-        return None
-    noise = cut_normal(rng.random((steps, draw.x.shape[1], len(draw.x)))) * sd[:, None]
+        raise CapabilityError(
+            f"belief {type(belief).__name__} has no `x_sd` [n], the spread of a measurement, so what the feedback sees "
+            "is unknown: add it (zeros where the state is measured exactly)"
+        )
+    cut = getattr(belief, "cut", CUT)
+    noise = cut_normal(rng.random((steps, draw.x.shape[1], len(draw.x))), cut) * np.asarray(sd)[:, None]
     noise[0] = (belief.mean()[0] - draw.x).T
     return noise
 

@@ -33,7 +33,7 @@ system = System(
     state_cost=(4.0, 4.0, 1.0, 1.0),
     control_cost=(1.0, 1.0),
     dt=0.1,
-    accel_bound=3.0,
+    accel_bound=3.5,
 )
 
 

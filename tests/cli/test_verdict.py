@@ -21,7 +21,11 @@ def mission(*plans, **kw):
 def test_success_names_the_worst_bound_and_what_it_rests_on():
     text = verdict(mission(plan(Status.CERTIFIED, 0.004), plan(Status.CERTIFIED, 0.009), reached=True, clearance=0.05))
     assert text.startswith("Goal reached after 4.0 s, without collision; worst clearance 5.0 cm. 2 of 2 plans")
-    assert "at most 0.90% with 97.5% confidence" in text and "assumes: the belief is right." in text
+    assert (
+        "at most 0.90% (worst" in text
+        and "at least 97.5% confidence" in text
+        and "assumes: the belief is right." in text
+    )
     assert "p50 150 ms" in text and "came late" not in text
 
 

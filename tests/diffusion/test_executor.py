@@ -98,6 +98,29 @@ class HalfTheRows(Guidance):
         return guided.shift(predictions.x0(COND) - predictions.x0(NULL)), state + 1
 
 
+def test_rows_that_nobody_asks_for_have_the_main_gradient():
+    """They hold the main prediction, so that is what their VJP must be of."""
+    mix, ctx = ring(var=0.3), scene()
+    rows = torch.arange(len(ctx.x)) % 2 == 0
+    seen = {}
+
+    class Look(Guidance):
+        grad = True
+
+        def needs(self, ctx, state):
+            return (Branch("null", rows=rows),)
+
+        def __call__(self, guided, predictions, ctx, state):
+            v = torch.ones_like(ctx.x)
+            seen.update(null=predictions.vjp(v, NULL), cond=predictions.vjp(v))
+            return guided, state
+
+    denoise(mix, ctx, (Look(),))
+    whole = torch.func.vjp(lambda x: mix.x0(x, ctx.a, ctx.s, conditions(ctx.conds["cond"])["null"]), ctx.x)
+    torch.testing.assert_close(seen["null"][rows], whole[1](torch.ones_like(ctx.x))[0][rows], rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(seen["null"][~rows], seen["cond"][~rows], rtol=0, atol=0)
+
+
 def test_rows_that_nobody_asks_for_are_not_run():
     ctx, trace, net = scene(), Trace(), Counted(ring())
     guided, _ = denoise(net, ctx, (HalfTheRows([]),), trace=trace)

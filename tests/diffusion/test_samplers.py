@@ -205,3 +205,12 @@ def test_clear_errors():
         ddpm(mix, noise(2), grid, generators=sample_generators(0, 3))
     with pytest.raises(ShapeError, match="leaf"):
         Cond({}).drop(names=["goal"])
+
+
+@pytest.mark.parametrize("kind", ["eps", "x0", "v", "flow"])
+@pytest.mark.parametrize("path", [VPLinear(), EDM(), VPCosine()], ids=lambda p: p.name)
+def test_a_grid_from_pure_noise_is_finite_on_every_path(path, kind):
+    """sigma = inf on a network whose path has none: it is asked at the most noise that it knows."""
+    mix, z = ring(), torch.randn(4, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x = ddim(Denoiser(mix.net(path, kind), path, kind), z, Flow().grid(6), {"label": torch.arange(4)})
+    assert x.isfinite().all()

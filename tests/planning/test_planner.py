@@ -122,7 +122,39 @@ def test_a_proposer_that_breaks_does_not_stop_the_loop():
         raise RuntimeError("no weights")
 
     plan = Planner(hovercraft(), CONFIG, broken).plan(hovercraft_belief(START), OPEN)
-    assert plan.status is Status.INFEASIBLE and "no weights" in plan.message
+    assert plan.status is Status.FAILED and "no weights" in plan.message
+
+
+def test_a_belief_that_does_not_say_how_the_state_is_measured_gets_no_certificate(planner):
+    class Bare:
+        stretch_s = 0.25
+
+        def mean(self):
+            return hovercraft_belief(START).mean()
+
+        def sample(self, n, stretches, rng):
+            return hovercraft_belief(START).sample(n, stretches, rng)
+
+    plan = planner.plan(Bare(), OPEN)
+    assert plan.status is Status.BAD_INPUT and "x_sd" in plan.message and plan.certificate is None
+
+
+def test_a_first_plan_has_no_deadline_and_a_late_stop_is_dropped(planner, certified, monkeypatch):
+    hasty = Planner(hovercraft(), replace(CONFIG, deadline_s=1e-6))
+    assert hasty.plan(hovercraft_belief(START), OPEN, generator=np.random.default_rng(0)).status is Status.CERTIFIED
+    nowhere = replace(OPEN, goal=Goal(9.0, 9.0, 0.1))
+    patient = Planner(hovercraft(), replace(CONFIG, deadline_s=0.5))
+    slow = patient._brake
+
+    def brake(s):
+        import time
+
+        time.sleep(0.6)
+        return slow(s)
+
+    monkeypatch.setattr(patient, "_brake", brake)
+    plan = patient.plan(hovercraft_belief(START), nowhere, previous=certified)
+    assert plan.status is Status.LATE and "previous plan" in plan.message and plan.certificate is None
 
 
 def test_braking_from_speed_stops_and_is_certified():
@@ -239,6 +271,14 @@ def test_reachability_of_the_goal():
         ({"horizon": 0}, "horizon = 0"),
         ({"latency": 5, "replan_every": 2}, "latency = 5 exceeds"),
         ({"clock": "sundial"}, "choose 'wall' or 'cpu'"),
+        ({"latency": 0}, "no deadline"),
+        ({"margin": "abc"}, "margin = 'abc'"),
+        ({"horizon": 3.5}, "horizon = 3.5"),
+        ({"inflate": float("nan")}, "inflate = nan"),
+        ({"explore": -1}, "explore = -1"),
+        ({"proposals": 0}, "proposals = 0"),
+        ({"authority": 0.0}, "authority = 0.0"),
+        ({"deadline_s": -1.0}, "deadline_s = -1"),
     ],
 )
 def test_settings_are_checked(change, words):

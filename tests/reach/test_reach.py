@@ -210,9 +210,16 @@ def test_feedback_sees_noise():
     b = belief(0.1)
     draw = b.sample(2000, 2, np.random.default_rng(0))
     noise = measurement_noise(b, draw, 10, np.random.default_rng(1))
-    assert noise is not None and noise.shape == (10, 2, 2000)
+    assert noise.shape == (10, 2, 2000)
     np.testing.assert_allclose(noise[0], -draw.x.T)
     ref = still(gains=np.array([[-2.0, -1.0]]))
     clean, loud = (rollout(linear(), draw, ref, 0.5, n).states[-1].std() for n in (None, noise))
     assert loud > 1.05 * clean
-    assert measurement_noise(object(), draw, 10, np.random.default_rng(1)) is None  # type: ignore[arg-type]
+    with pytest.raises(CapabilityError, match="x_sd"):  # nobody is told that the state is seen exactly
+        measurement_noise(object(), draw, 10, np.random.default_rng(1))  # type: ignore[arg-type]
+
+
+def test_noise_in_flight_has_the_cut_of_the_belief():
+    wide = CutNormalBelief(np.zeros(2), np.ones(2), np.zeros(1), np.ones(1), np.zeros(1, bool), 0.5, cut=4.0)
+    draw = wide.sample(4000, 1, np.random.default_rng(0))
+    assert 2.5 < np.abs(measurement_noise(wide, draw, 10, np.random.default_rng(1))[1:]).max() <= 4.0

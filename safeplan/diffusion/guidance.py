@@ -33,8 +33,9 @@ class Guided(NamedTuple):
     anchor: Tensor
 
     def shift(self, d: Tensor) -> "Guided":
-        """Move both fields: a change of score."""
-        return Guided(self.x0 + d, self.anchor + d)
+        """Move both fields: a change of score. Fields that are one tensor stay one."""
+        x0 = self.x0 + d
+        return Guided(x0, x0 if self.x0 is self.anchor else self.anchor + d)
 
     def aim(self, d: Tensor) -> "Guided":
         """Move the aim, keep the noise direction."""

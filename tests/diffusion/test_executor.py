@@ -14,6 +14,7 @@ from safeplan.diffusion import (
     Context,
     Denoiser,
     Guidance,
+    Guided,
     Pin,
     Prediction,
     Predictions,
@@ -50,6 +51,14 @@ def scene(n=6, sigma=1.3, seed=0):
     a = torch.tensor((1 + sigma**2) ** -0.5, dtype=F64)
     cond = {"label": torch.arange(n) % 4}
     return Context(x, a, a * sigma, sigma, 0, conditions(cond, {"neg": {"label": (torch.arange(n) + 1) % 4}}))
+
+
+def test_fields_that_are_one_tensor_stay_one():
+    x = torch.ones(2, 3)
+    one = Guided(x, x).shift(x)
+    assert one.x0 is one.anchor and one.collapse(0.5) is one.x0
+    two = one.aim(x).shift(x)
+    assert torch.equal(two.x0, 4 * x) and torch.equal(two.anchor, 3 * x) and torch.equal(two.collapse(0.5), 5 * x)
 
 
 def test_branches_of_a_network_ride_one_forward():

@@ -25,7 +25,7 @@ def check_study(settings: dict[str, Any], planners: Sequence[str], device: str) 
             policy(made.system, settings["fisor_weights"], made.kind, device)
             if settings["weights"] == "none":
                 raise ConfigError(
-                    "planner fisor flies learned proposals: it needs weights=auto or a path, or leave it out"
+                    "planner fisor flies learned proposals: give weights=auto or a path, or leave it out"
                 )
             _planner(json.dumps(settings), device, "safeplan")
         else:

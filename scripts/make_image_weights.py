@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[1]
 # file -> policy, seed, updates, settings
 PARTS: dict[str, tuple[str, int, int, tuple[str, ...]]] = {
     "image": ("image", 0, 3600, ("policy.decay_updates=3600",)),
-    "weak": ("image", 0, 800, ("policy.width=16", "policy.heads=16", "policy.decay_updates=0")),
+    "weak": ("image", 0, 800, ("policy.width=16", "policy.head_width=16", "policy.decay_updates=0")),
     "classifier": ("classifier", 1, 1000, ("policy.width=16", "policy.decay_updates=1000")),
     "judge": ("classifier", 0, 2000, ("policy.width=32", "policy.decay_updates=2000")),
 }

@@ -9,7 +9,7 @@ from torch import nn
 
 from safeplan.imaging import ImageConfig, ImageModel, ImageSet, LabelUNet
 
-TINY = ImageConfig(width=8, levels=2, patch=4, heads=8, batch=4, warmup=2)
+TINY = ImageConfig(width=8, levels=2, patch=4, head_width=8, batch=4, warmup=2)
 
 
 def synthetic_set(n: int = 40, channels: int = 1, seed: int = 0) -> ImageSet:

@@ -47,7 +47,7 @@ class LabelUNet(nn.Module):
             block_out_channels=widths,
             layers_per_block=1,
             cross_attention_dim=4 * c.width,
-            attention_head_dim=[max(w // c.heads, 1) for w in widths],  # diffusers calls the number of heads so
+            attention_head_dim=[max(w // c.head_width, 1) for w in widths],  # diffusers calls the number of heads so
             norm_num_groups=8,
             num_class_embeds=classes + 1,  # the last one is the null label
         )

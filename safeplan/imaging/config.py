@@ -12,7 +12,7 @@ class ImageConfig:
     width: int = 32  # channels of the U-Net's first level, a multiple of 8; a small one makes a weak net
     levels: int = 3  # level k has k times as many channels and half the resolution of the one before
     patch: int = 2  # pixels that become one cell of the U-Net, per side
-    heads: int = 32  # channels of one attention head
+    head_width: int = 32  # channels of one attention head
     predict: str = "edm"  # edm (EDM's path and preconditioning) | v (cosine variance-preserving path)
     batch: int = 64  # images per update
     lr: float = 1e-3  # AdamW
@@ -25,11 +25,13 @@ class ImageConfig:
     bf16: bool = False  # run the network in bfloat16 (autocast): for CUDA and for CPUs that have it
 
     def __post_init__(self) -> None:
-        for name in ("width", "levels", "patch", "heads", "batch"):
+        for name in ("width", "levels", "patch", "head_width", "batch"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"image: {name}={getattr(self, name)}, expected at least 1")
-        if self.width % 8 or self.width % min(self.heads, self.width):
-            raise ConfigError(f"image: width={self.width}, expected a multiple of 8 and of heads={self.heads}")
+        if self.width % 8 or self.width % min(self.head_width, self.width):
+            raise ConfigError(
+                f"image: width={self.width}, expected a multiple of 8 and of head_width {self.head_width}"
+            )
         if 32 % (self.patch * 2 ** (self.levels - 1)):
             raise ConfigError(f"image: patch={self.patch} and levels={self.levels} do not divide 32 pixels")
         if self.predict not in ("edm", "v"):

@@ -11,7 +11,7 @@ from safeplan.training.classifier import classifier_from_set
 from safeplan.training.image import image_from_set
 from tests.synthetic_images import TINY, synthetic_set, write_mnist
 
-SMALL = ("policy.width=8", "policy.levels=2", "policy.patch=4", "policy.heads=8", "policy.batch=4")
+SMALL = ("policy.width=8", "policy.levels=2", "policy.patch=4", "policy.head_width=8", "policy.batch=4")
 
 
 @pytest.fixture(autouse=True)

@@ -86,3 +86,23 @@ def test_accuracy_saturation_and_clipping():
 def test_inception_is_asked_for_by_name(tmp_path):
     with pytest.raises(DataError, match="no such file"):
         metrics.inception_features(tmp_path / "inception.pt", torch.zeros(1, 3, 8, 8, dtype=torch.uint8))
+
+
+class Means(torch.nn.Module):
+    """Stands for Inception: mean of each channel, and the size that it was given."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([x.mean((2, 3)), torch.full((x.shape[0], 1), float(x.shape[3]))], 1)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
+def test_inception_gets_colour_in_range_and_at_its_size(tmp_path):
+    path = tmp_path / "net.pt"
+    torch.jit.save(torch.jit.script(Means()), path)
+    images = torch.tensor([0, 255, 51], dtype=torch.uint8).reshape(3, 1, 1, 1).expand(3, 1, 8, 8)
+    features = metrics.inception_features(path, images, batch=2)
+    want = torch.tensor([[-1.0], [1.0], [-0.6]]).expand(3, 3)
+    torch.testing.assert_close(features, torch.cat([want, torch.full((3, 1), 299.0)], 1))
+    path.write_bytes(b"no script")
+    with pytest.raises(DataError, match=r"net\.pt: no TorchScript"):
+        metrics.inception_features(path, images)

@@ -2,7 +2,7 @@
 
 from safeplan.build.chains import METHODS, Place, chain
 from safeplan.build.images import artist, classifier, image_model
-from safeplan.build.learners import images, learner, log
+from safeplan.build.learners import image_set, learner, log
 from safeplan.build.planners import planner, planner_config, policy, proposer, shipped_weights
 from safeplan.build.settings import COMMANDS, NEEDS, SETTINGS, freeze, register, settings_class, thaw
 from safeplan.build.studies import check_study, episode
@@ -26,7 +26,7 @@ __all__ = [
     "episode",
     "freeze",
     "image_model",
-    "images",
+    "image_set",
     "learner",
     "log",
     "planner",

@@ -27,7 +27,7 @@ def log(cfg: schema.DataConfig) -> "Log":
     return load_log(cfg.kind, seed=cfg.seed, makers={"point_robot": write_point_robot})
 
 
-def images(cfg: schema.DataConfig, split: str = "train") -> "ImageSet":
+def image_set(cfg: schema.DataConfig, split: str = "train") -> "ImageSet":
     """One split of the image set that a data setting names; downloaded when it is nowhere."""
     from safeplan.imaging import load_images
 
@@ -48,7 +48,7 @@ def learner(cfg: schema.TrainConfig) -> tuple["Learner", "Source"]:
         raise ConfigError(f"policy={cfg.policy.kind} cannot learn from data={cfg.data.kind}; use data={'|'.join(fits)}")
     if pictures:
         make = image_from_set if cfg.policy.kind == "image" else classifier_from_set
-        return make(images(cfg.data), settings, seed=cfg.seed, device=where)
+        return make(image_set(cfg.data), settings, seed=cfg.seed, device=where)
     if cfg.policy.kind == "fisor":
         return fisor_from_log(log(cfg.data), settings, seed=cfg.seed, device=where)
     if cfg.data.system not in SYSTEMS:

@@ -2,7 +2,7 @@
 
   safeplan train policy=fisor data=point_robot
   safeplan train policy=trajectory data=hovercraft updates=40000
-  safeplan train policy=image data=mnist updates=4000
+  safeplan train policy=image data=mnist updates=3600
   safeplan train policy=fisor data=file data.path=my_logs.hdf5 device=cuda
 
 Writes checkpoints/ (model.safetensors runs no code when loaded) and metrics.csv under runs/NAME/seed_SEED.

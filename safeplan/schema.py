@@ -5,16 +5,17 @@ Settings of planners and learners are declared beside their classes; `safeplan.b
 
 import difflib
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, get_type_hints
 
 from safeplan.errors import ConfigError
 
 ENVS = ("hovercraft", "driving", "point_robot")
+IMAGES = ("mnist", "fashion", "cifar10")
 PLANNERS = ("safeplan", "mpc", "fisor", "density_mpc", "fan")
-POLICIES = ("fisor", "trajectory")
-DATA = ("point_robot", "hovercraft", "driving", "velocity", "file")
-GUIDANCE = ("cfg", "energy")
+POLICIES = ("fisor", "trajectory", "image", "classifier")
+DATA = ("point_robot", "hovercraft", "driving", "velocity", "file", *IMAGES)
+SAMPLERS = ("euler", "ddim", "ddpm", "heun", "dpmpp_2m")
 DEVICES = ("auto", "cpu", "cuda")
 MISSING = "???"  # OmegaConf's mark of a value that must be given
 
@@ -81,24 +82,201 @@ class EnergyConfig:
 
 
 @dataclass
-class GuidanceConfig:
-    """How proposals are steered while they are drawn."""
+class ApgConfig:
+    """Adaptive projected guidance."""
 
-    chain: list[str] = field(default_factory=list)  # methods in order: cfg, energy
+    w: float = 4.0  # scale; 1 is off
+    eta: float = 0.0  # share kept of what is parallel to the conditional prediction; 1 with r=inf is cfg
+    r: float = float("inf")  # threshold on the RMS of the difference
+    momentum: float = 0.0  # of the difference; negative ones push back what recurs
+    sigma_min: float = 0.0  # lowest noise level (std) at which it acts
+    sigma_max: float = float("inf")  # highest one; both ends are inclusive
+
+
+@dataclass
+class CfgppConfig:
+    """CFG++: aims at the guided prediction, renoises with the unconditional one."""
+
+    lam: float = 0.6  # 0 unconditional, up to 1
+
+
+@dataclass
+class RescaleConfig:
+    """Gives the spread of the conditional prediction back; stands after what it tames."""
+
+    phi: float = 0.7  # 0 off, 1 all of it
+
+
+@dataclass
+class PagConfig:
+    """Perturbed-attention guidance; needs a network with attention."""
+
+    s: float = 2.0  # strength; 0 is off
+    layers: list[int] = field(default_factory=list)  # attention layers that are perturbed; none: the network's default
+    sigma_min: float = 0.0  # lowest noise level (std) at which it acts
+    sigma_max: float = float("inf")  # highest one; both ends are inclusive
+
+
+@dataclass
+class AutoguidanceConfig:
+    """Guidance by a weaker network under the same condition."""
+
+    w: float = 2.0  # scale; 1 is off
+    sigma_min: float = 0.0  # lowest noise level (std) at which it acts
+    sigma_max: float = float("inf")  # highest one; both ends are inclusive
+
+
+@dataclass
+class GfcgConfig:
+    """Gradient-free classifier guidance: away from the class that is confused."""
+
+    s: float = 2.0  # strength; 0 is off
+    law: str = "doubt"  # doubt | rival: how strength follows the classifier's probabilities
+    net: str = "main"  # main | weak: the network that is asked with the confused class
+
+
+@dataclass
+class AdaptiveConfig:
+    """CFG until both branches agree, then the conditional prediction alone."""
+
+    w: float = 3.0  # scale until then
+    threshold: float = 0.99  # cosine of the x0 predictions; above 1 never stops
+    per_sample: bool = True  # each sample stops by itself
+
+
+@dataclass
+class FeedbackConfig:
+    """The scale follows how likely the sample already is to have its condition."""
+
+    pi: float = 0.95  # trust in the conditional model
+    w_max: float = 10.0  # largest scale
+
+
+@dataclass
+class ZeroStarConfig:
+    """CFG-Zero*, for flow models."""
+
+    w: float = 3.0  # scale
+    zero: float = 0.04  # share of the steps that stand still at first
+
+
+@dataclass
+class TcfgConfig:
+    """CFG whose null score is projected on the main direction of both."""
+
+    w: float = 3.0  # scale
+
+
+@dataclass
+class MamboConfig:
+    """CFG damped where the difference is large."""
+
+    w: float = 6.0  # scale
+    alpha: float = 4.0  # damping; 0 is cfg
+
+
+@dataclass
+class FaCfgConfig:
+    """Frequency-aware CFG: one scale for coarse structure, one for detail."""
+
+    low: float = 2.0  # scale of what survives shrinking
+    high: float = 4.0  # scale of the rest
+    factor: float = 2.0  # by how much is shrunk
+
+
+@dataclass
+class FdgConfig:
+    """Frequency-decoupled guidance: one scale per level of a Laplacian pyramid."""
+
+    scales: list[float] = field(default_factory=lambda: [4.0, 2.0])  # finest first
+
+
+@dataclass
+class ElucdConfig:
+    """An off-the-shelf classifier on clean estimates."""
+
+    scale: float = 1.0  # weight of the gradient
+    joint: float = 1.0  # temperature of the wanted logit
+    marginal: float = 0.5  # temperature of all logits; lower keeps the gradient alive
+
+
+@dataclass
+class BarrierConfig:
+    """The least move that keeps every clearance, in a metric of choice."""
+
+    margin: float = 0.05  # clearance (m) that is kept
+    metric: str = "posterior"  # posterior (smooth: one VJP per iteration) | scalar | identity
+    iterations: int = 2  # the worst clearance is handled once in each
+
+
+@dataclass
+class TubeConfig:
+    """A barrier that is loose at noise and tight at the data."""
+
+    margin: float = 0.05  # clearance (m) that is kept in the end
+    width: float = 0.5  # slack (m) per unit of noise
+
+
+@dataclass
+class GoalConfig:
+    """Proximal cost of the distance to the goal, smooth in time through the model's covariance."""
+
+    scale: float = 1.0  # weight of the squared distance (1/m^2) of the trajectory's end
+    metric: str = "posterior"  # posterior (one VJP) | scalar | step (DiRecT: moves the aim only)
+
+
+@dataclass
+class GuidanceConfig:
+    """How samples are steered while they are drawn: a chain, and a field of settings for each method there is.
+
+    To add a method: its settings above, a field here, a line in `build.chains`, a file in configs/guidance.
+    """
+
+    chain: list[str] = field(default_factory=list)  # methods in order, by the names of the settings below
     cfg: CfgConfig = field(default_factory=CfgConfig)  # settings of cfg
     energy: EnergyConfig = field(default_factory=EnergyConfig)  # settings of energy
+    apg: ApgConfig = field(default_factory=ApgConfig)  # settings of apg
+    cfgpp: CfgppConfig = field(default_factory=CfgppConfig)  # settings of cfgpp
+    rescale: RescaleConfig = field(default_factory=RescaleConfig)  # settings of rescale
+    pag: PagConfig = field(default_factory=PagConfig)  # settings of pag
+    autoguidance: AutoguidanceConfig = field(default_factory=AutoguidanceConfig)  # settings of autoguidance
+    gfcg: GfcgConfig = field(default_factory=GfcgConfig)  # settings of gfcg
+    adaptive: AdaptiveConfig = field(default_factory=AdaptiveConfig)  # settings of adaptive
+    feedback: FeedbackConfig = field(default_factory=FeedbackConfig)  # settings of feedback
+    zero_star: ZeroStarConfig = field(default_factory=ZeroStarConfig)  # settings of zero_star
+    tcfg: TcfgConfig = field(default_factory=TcfgConfig)  # settings of tcfg
+    mambo: MamboConfig = field(default_factory=MamboConfig)  # settings of mambo
+    fa_cfg: FaCfgConfig = field(default_factory=FaCfgConfig)  # settings of fa_cfg
+    fdg: FdgConfig = field(default_factory=FdgConfig)  # settings of fdg
+    elucd: ElucdConfig = field(default_factory=ElucdConfig)  # settings of elucd
+    barrier: BarrierConfig = field(default_factory=BarrierConfig)  # settings of barrier
+    tube: TubeConfig = field(default_factory=TubeConfig)  # settings of tube
+    goal: GoalConfig = field(default_factory=GoalConfig)  # settings of goal
 
     def __post_init__(self) -> None:
         for name in self.chain:
             one_of("guidance.chain", name, GUIDANCE)
+
+    def used(self) -> dict[str, Any]:
+        """The chain and the settings of its methods: what a result depends on."""
+        return {"chain": list(self.chain), **{k: asdict(getattr(self, k)) for k in self.chain}}
+
+    @staticmethod
+    def of(values: dict[str, Any]) -> "GuidanceConfig":
+        """From what `asdict` made of one."""
+        hints = get_type_hints(GuidanceConfig)
+        return GuidanceConfig(**{k: v if k == "chain" else hints[k](**v) for k, v in values.items()})
+
+
+GUIDANCE = tuple(f.name for f in fields(GuidanceConfig) if f.name != "chain")
 
 
 @dataclass
 class DataConfig:
     """Where the logs come from."""
 
-    kind: str = MISSING  # point_robot | hovercraft | driving | velocity | file
-    path: str | None = None  # the .hdf5 file (DSRL layout) of data=file
+    kind: str = MISSING  # point_robot | hovercraft | driving | velocity | file | mnist | fashion | cifar10
+    path: str | None = None  # the .hdf5 file (DSRL layout) of data=file; the folder of an image set
     seed: int = 0  # of logs that are generated on first use
     system: str | None = None  # vehicle of the log, for policy=trajectory: hovercraft | driving
 
@@ -175,6 +353,38 @@ class EvaluateConfig(PilotConfig):
         one_of("split", self.split, ("tune", "eval"))
         at_least("episodes", self.episodes, 1)
         at_least("processes", self.processes, 1)
+
+
+@dataclass
+class ModelConfig:
+    """An image model and its companions."""
+
+    kind: str = MISSING  # mnist | fashion | cifar10: what it draws
+    weights: str = "auto"  # auto (shipped with safeplan) or a path
+    weak: str = "auto"  # a weaker net of the same set, for methods that need one: auto or a path
+    classifier: str = "auto"  # a classifier, for methods that need one: auto or a path
+
+    def __post_init__(self) -> None:
+        one_of("model.kind", self.kind, IMAGES)
+
+
+@dataclass
+class SampleConfig(RunConfig):
+    """`safeplan sample`"""
+
+    model: ModelConfig = field(default_factory=ModelConfig)  # what draws
+    guidance: GuidanceConfig = field(default_factory=GuidanceConfig)  # how samples are steered
+    n: int = 64  # images
+    labels: list[int] = field(default_factory=list)  # classes to draw, in turn; empty: all of them
+    steps: int = 18  # of the sampler
+    sampler: str = "heun"  # euler | ddim | ddpm | heun | dpmpp_2m
+    batch: int = 64  # images at a time
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        one_of("sampler", self.sampler, SAMPLERS)
+        for name in ("n", "steps", "batch"):
+            at_least(name, getattr(self, name), 1)
 
 
 @dataclass

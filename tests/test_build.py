@@ -117,6 +117,20 @@ def test_the_chain_is_what_the_settings_say(made, weights):
     assert np.abs(states("cfg") - plain).max() > 1e-6
 
 
+def test_one_table_serves_vehicles_and_images(made):
+    cfg = guidance("cfg", "energy")
+    (cfg_method, energy) = build.chain(cfg, build.Place(made.system, torch.zeros(1, observation_size(made.system))))
+    assert (cfg_method.w, energy.scale) == (cfg.cfg.w, cfg.energy.scale)
+    assert (
+        build.chain(guidance("cfg"), build.Place())[0].w == cfg.cfg.w and build.chain(guidance(), build.Place()) == ()
+    )
+    with pytest.raises(CapabilityError, match="images have none"):
+        build.chain(cfg, build.Place())
+    with pytest.raises(CapabilityError, match="needs an image classifier"):
+        build.Place().critic()
+    assert build.Place(classifier=lambda: 3).critic() == 3
+
+
 def test_rivals_share_all_but_what_they_are(made):
     cfg = schema.PilotConfig(weights="none")
     cfg.planner = PlannerConfig(horizon=8)

@@ -8,13 +8,17 @@ import yaml
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
+import safeplan.guidance
 from safeplan import build, schema
 from safeplan.cli.complain import explain, refuse_extras
 from safeplan.cli.help import GROUPS, comments, options
+from safeplan.diffusion import SAMPLERS
 from safeplan.errors import ConfigError
+from safeplan.imaging import SETS
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 USES = {"plan": ("env", "planner", "guidance"), "train": ("policy", "data"), "evaluate": ("env", "planner", "guidance")}
+USES["sample"] = ("model", "guidance")
 CHOICES = [(c, f"{g}={o}") for c, groups in USES.items() for g in groups for o in options(g)]
 SETTINGS = [c for c in vars(schema).values() if dataclasses.is_dataclass(c)]
 
@@ -35,10 +39,10 @@ def test_every_choice_composes_and_converts(command, choice):
     cfg = composed(command, *extra)
     assert isinstance(cfg, build.COMMANDS[command])
     group, _, option = choice.partition("=")
-    if group in ("env", "data", "policy"):
+    if group in ("env", "data", "policy", "model"):
         assert getattr(cfg, group).kind == option
     if group == "guidance":
-        assert cfg.guidance.chain == ([] if option == "none" else [option])
+        assert cfg.guidance.chain[-1:] == ([] if option == "none" else [option])
     if hasattr(cfg, "planner"):
         assert build.planner_config(cfg.planner).gamma == 0.01
 
@@ -48,6 +52,10 @@ def test_the_tables_cover_the_schema():
     assert set(options("data")) == set(schema.DATA)
     assert set(options("policy")) == set(schema.POLICIES)
     assert set(options("guidance")) == {*schema.GUIDANCE, "none"}
+    assert set(options("model")) == set(schema.IMAGES) == set(SETS)
+    assert set(build.METHODS) == set(schema.GUIDANCE)
+    assert set(schema.SAMPLERS) == set(SAMPLERS)
+    assert all(hasattr(safeplan.guidance, cls) for cls, _ in build.METHODS.values())
     assert {p.name for p in CONFIGS.iterdir() if p.is_dir() and p.name != "__pycache__"} == {*GROUPS, "rivals"}
 
 
@@ -138,6 +146,11 @@ def test_our_refusals_name_the_setting(command, override, words):
     with pytest.raises(ConfigError, match=r"\w") as caught:
         composed(command, override)
     assert words in str(caught.value)
+
+
+def test_guidance_settings_survive_a_study_file():
+    cfg = composed("plan", "guidance.chain=[cfg,energy]", "guidance.cfg.w=2").guidance
+    assert schema.GuidanceConfig.of(dataclasses.asdict(cfg)) == cfg
 
 
 def test_chains_are_typed():

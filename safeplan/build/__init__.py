@@ -1,7 +1,9 @@
 """Settings to objects, through closed tables keyed by `kind`. The only place that knows both configs and classes."""
 
-from safeplan.build.learners import learner, log
-from safeplan.build.planners import chain, planner, planner_config, policy, proposer, shipped_weights, weight_digests
+from safeplan.build.chains import METHODS, Place, chain
+from safeplan.build.images import artist, classifier, image_model
+from safeplan.build.learners import image_set, learner, log
+from safeplan.build.planners import planner, planner_config, policy, proposer, shipped_weights, weight_digests
 from safeplan.build.settings import COMMANDS, NEEDS, SETTINGS, freeze, register, settings_class, thaw
 from safeplan.build.studies import check_study, episode
 from safeplan.build.tasks import ENV_IDS, SYSTEMS, Task, device, env, system_of, task
@@ -9,16 +11,22 @@ from safeplan.build.tasks import ENV_IDS, SYSTEMS, Task, device, env, system_of,
 __all__ = [
     "COMMANDS",
     "ENV_IDS",
+    "METHODS",
     "NEEDS",
     "SETTINGS",
     "SYSTEMS",
+    "Place",
     "Task",
+    "artist",
     "chain",
     "check_study",
+    "classifier",
     "device",
     "env",
     "episode",
     "freeze",
+    "image_model",
+    "image_set",
     "learner",
     "log",
     "planner",

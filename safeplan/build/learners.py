@@ -1,4 +1,4 @@
-"""What is trained, and the logs that it learns from."""
+"""What is trained, and the logs or images that it learns from."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +10,7 @@ from safeplan.errors import ConfigError
 
 if TYPE_CHECKING:
     from safeplan.data import Log
+    from safeplan.imaging import ImageSet
     from safeplan.training import Learner, Source
 
 
@@ -26,12 +27,28 @@ def log(cfg: schema.DataConfig) -> "Log":
     return load_log(cfg.kind, seed=cfg.seed, makers={"point_robot": write_point_robot})
 
 
+def image_set(cfg: schema.DataConfig, split: str = "train") -> "ImageSet":
+    """One split of the image set that a data setting names; downloaded when it is nowhere."""
+    from safeplan.imaging import load_images
+
+    return load_images(cfg.kind, split, cfg.path)
+
+
 def learner(cfg: schema.TrainConfig) -> tuple["Learner", "Source"]:
     """What is trained, and where its batches come from."""
     from safeplan.training import fisor_from_log
+    from safeplan.training.classifier import classifier_from_set
+    from safeplan.training.image import image_from_set
     from safeplan.training.trajectory import trajectory_from_log
 
     where, settings = device(cfg.device), freeze(cfg.policy)
+    pictures = cfg.policy.kind in ("image", "classifier")
+    if pictures != (cfg.data.kind in schema.IMAGES):
+        fits = schema.IMAGES if pictures else tuple(d for d in schema.DATA if d not in schema.IMAGES)
+        raise ConfigError(f"policy={cfg.policy.kind} cannot learn from data={cfg.data.kind}; use data={'|'.join(fits)}")
+    if pictures:
+        make = image_from_set if cfg.policy.kind == "image" else classifier_from_set
+        return make(image_set(cfg.data), settings, seed=cfg.seed, device=where)
     if cfg.policy.kind == "fisor":
         return fisor_from_log(log(cfg.data), settings, seed=cfg.seed, device=where)
     if cfg.data.system not in SYSTEMS:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safeplan import schema
+from safeplan.build.chains import Place, chain
 from safeplan.build.tasks import Task, digest
 from safeplan.errors import CheckpointError, ConfigError
 
@@ -62,7 +63,7 @@ def proposer(
             f"no weights come with env={kind} ({path}). Train some (safeplan train policy=trajectory data={kind}) and "
             "give weights=RUN_FOLDER, or use weights=none: a fan of detours instead of learned proposals"
         )
-    model = _loaded(str(path), device)
+    model = loaded(str(path), device)
     if not isinstance(model, TrajectoryModel):
         raise CheckpointError(f"weights={path}: holds a {type(model).__name__}, expected a trajectory model")
     layout = model.codec.layout
@@ -72,25 +73,8 @@ def proposer(
             f"system {system.name!r} has {system.n} and {system.m}"
         )
     critic = None if fisor_weights == "none" else policy(system, fisor_weights, kind, device)
-    return LearnedProposer(system, model, horizon, critic, guidance.energy.margin, chain=chain(system, guidance))
-
-
-def chain(system: "System", cfg: schema.GuidanceConfig) -> Any:
-    """The guidance chain, as a function of the observations `[rows, O]` that the samples start from."""
-    from safeplan.guidance import CFG, Energy
-    from safeplan.guidance.clearance import clearance_energy
-
-    c, e = cfg.cfg, cfg.energy
-    make = {
-        "cfg": lambda obs: CFG(c.w, interval=(c.sigma_min, c.sigma_max)),
-        "energy": lambda obs: Energy(
-            clearance_energy(system, obs, e.margin),
-            scale=e.scale,
-            metric=e.metric,
-            interval=(e.sigma_min, e.sigma_max),
-        ),
-    }
-    return lambda obs: tuple(make[name](obs) for name in cfg.chain)
+    steer = lambda obs: chain(guidance, Place(system, obs))  # noqa: E731
+    return LearnedProposer(system, model, horizon, critic, guidance.energy.margin, chain=steer)
 
 
 def planner(
@@ -135,7 +119,8 @@ def weight_digests(kind: str, weights: str, fisor_weights: str) -> dict[str, str
 
 
 @lru_cache(maxsize=4)
-def _loaded(path: str, device: str) -> Any:
+def loaded(path: str, device: str) -> Any:
+    """What a file of weights holds; read once per process."""
     from safeplan.training import load
 
     return load(path, device)
@@ -156,7 +141,7 @@ def policy(system: "System", weights: str, kind: str | None, device: str = "cpu"
             f"no FISOR comes with env={kind} ({path}). Train one (safeplan train policy=fisor data={kind}) and give "
             "fisor_weights=RUN_FOLDER, or do without: fisor_weights=none, and no `fisor` in planners"
         )
-    agent = _loaded(str(path), device)
+    agent = loaded(str(path), device)
     sizes = (observation_size(system), system.m)
     if not isinstance(agent, FisorPolicy) or (agent.obs_size, agent.act_size) != sizes:
         raise CheckpointError(

@@ -10,6 +10,7 @@ COMMANDS = {
     "plan": schema.PlanConfig,
     "train": schema.TrainConfig,
     "evaluate": schema.EvaluateConfig,
+    "sample": schema.SampleConfig,
     "verify": schema.VerifyConfig,
     "info": schema.InfoConfig,
 }
@@ -18,8 +19,10 @@ SETTINGS = {
     "planner": ("safeplan.planning.config", "PlannerConfig"),
     "fisor": ("safeplan.feasibility.config", "FisorConfig"),
     "trajectory": ("safeplan.training.trajectory", "TrajectoryConfig"),
+    "image": ("safeplan.imaging.config", "ImageConfig"),
+    "classifier": ("safeplan.imaging.config", "ClassifierConfig"),
 }
-NEEDS = {"plan": ("planner",), "train": ("fisor", "trajectory"), "evaluate": ("planner",)}  # command -> SETTINGS
+NEEDS = {"plan": ("planner",), "train": schema.POLICIES, "evaluate": ("planner",)}  # command -> SETTINGS
 
 
 def thaw(cls: type, **fixed: Any) -> type:

@@ -24,9 +24,7 @@ def check_study(settings: dict[str, Any], planners: Sequence[str], device: str) 
         if rival == "fisor":
             policy(made.system, settings["fisor_weights"], made.kind, device)
             if settings["weights"] == "none":
-                raise ConfigError(
-                    "planner fisor flies learned proposals: give weights=auto or a path, or leave it out"
-                )
+                raise ConfigError("planner fisor flies learned proposals: give weights=auto or a path, or leave it out")
             _planner(json.dumps(settings), device, "safeplan")
         else:
             _planner(json.dumps(settings), device, rival)
@@ -86,12 +84,10 @@ def _policy_episode(settings: dict[str, Any], device: str, made: Task, seed: int
 @lru_cache(maxsize=8)
 def _planner(settings: str, device: str, rival: str) -> "Planner":
     s = json.loads(settings)
-    g = s["guidance"]
-    guidance = schema.GuidanceConfig(g["chain"], schema.CfgConfig(**g["cfg"]), schema.EnergyConfig(**g["energy"]))
     cfg = schema.PilotConfig(
         env=schema.EnvConfig(**s["env"]),
         planner=s["planner"],
-        guidance=guidance,
+        guidance=schema.GuidanceConfig.of(s["guidance"]),
         weights=s["weights"],
         fisor_weights=s["fisor_weights"],
     )

@@ -38,6 +38,7 @@ def run(cfg: Config, out: Path) -> str:
 
     device = build.device(cfg.device)
     settings = {k: v for k, v in asdict(cfg).items() if k not in LEFT_OUT}
+    settings["guidance"] = cfg.guidance.used()
     settings["weights_sha256"] = build.weight_digests(cfg.env.kind, cfg.weights, cfg.fisor_weights)
     build.check_study(settings, cfg.planners, device)  # a fault must not wait for its episode
     header, rows = run_study(

@@ -7,7 +7,7 @@ import textwrap
 from importlib import resources
 from typing import Any
 
-GROUPS = ("env", "planner", "policy", "data", "guidance")
+GROUPS = ("env", "planner", "policy", "data", "model", "guidance")
 FLAGS = """\
 Hydra flags:
   --cfg job          print the settings instead of running

@@ -33,7 +33,7 @@ def run(cfg: Config, out: Path) -> str:
     rows["cuda"] = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     rows["threads"] = str(torch.get_num_threads())
     rows["package"] = str(Path(safeplan.__file__).parent)
-    for kind in schema.ENVS:
+    for kind in (*schema.ENVS, *schema.IMAGES):
         found = sorted(p.name for p in build.shipped_weights(kind, "any").parent.glob("*.safetensors"))
         rows[f"weights {kind}"] = ", ".join(found) or "none"
     print("\n".join(f"{k:<20} {v}" for k, v in rows.items()))

@@ -13,6 +13,7 @@ COMMANDS = {
     "plan": "drive a vehicle safely to its goal; picture, animation, plan.json and a verdict",
     "train": "train a policy on logs; the same command again resumes",
     "evaluate": "closed-loop study of planners on the same seeds; resumable",
+    "sample": "draw images of given classes with any guidance chain",
     "verify": "recompute the certificates in a plan.json",
     "info": "versions, devices, shipped weights",
 }
@@ -43,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if command not in COMMANDS:
         fail("", f"unknown command {command!r}.{did_you_mean(command, COMMANDS)} Commands: {', '.join(COMMANDS)}")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    if command != "train":  # small matrices: more threads only wait for each other
+    if command not in ("train", "sample"):  # small matrices: more threads only wait for each other
         os.environ.setdefault("OMP_NUM_THREADS", "1")
     module = import_module(f"safeplan.cli.{command}")
     if "-h" in rest or "--help" in rest:

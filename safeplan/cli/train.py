@@ -2,6 +2,7 @@
 
   safeplan train policy=fisor data=point_robot
   safeplan train policy=trajectory data=hovercraft updates=40000
+  safeplan train policy=image data=mnist updates=3600
   safeplan train policy=fisor data=file data.path=my_logs.hdf5 device=cuda
 
 Writes checkpoints/ (model.safetensors runs no code when loaded) and metrics.csv under runs/NAME/seed_SEED.
@@ -21,9 +22,9 @@ def nested(overrides: Sequence[str]) -> dict[str, type]:
 
 
 def arguments(argv: Sequence[str]) -> list[str]:
-    """Name the run after a file of your own."""
+    """Name the run after a log of your own."""
     path = value_of(argv, "data.path")
-    if path and value_of(argv, "name") is None:
+    if path and value_of(argv, "data") == "file" and value_of(argv, "name") is None:
         return [*argv, f"name=train_${{policy.kind}}_{Path(path).stem}"]
     return list(argv)
 

@@ -26,7 +26,7 @@ Work = Callable[[str, int], Row]  # picklable when processes > 1; what it return
 def provenance(device: str = "cpu") -> dict[str, str]:
     """What a result was made with: versions, machine, device."""
     versions = {"python": platform.python_version()}
-    for package in ("safeplan", "numpy", "scipy", "torch", "casadi", "gymnasium"):
+    for package in ("safeplan", "numpy", "scipy", "torch", "casadi", "gymnasium", "diffusers"):
         try:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:

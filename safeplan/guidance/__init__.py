@@ -7,7 +7,7 @@ from safeplan.guidance.bands import FACFG, FDG
 from safeplan.guidance.barrier import Barrier, ConstrictingBarrier, Project
 from safeplan.guidance.cfg import CFG
 from safeplan.guidance.cfgpp import CFGpp, cfgpp_scale, step_invariant_cfgpp
-from safeplan.guidance.clearance import clearance_energy
+from safeplan.guidance.clearance import clearance_barrier, clearance_energy, goal_energy
 from safeplan.guidance.composed import Composed
 from safeplan.guidance.direct import direct
 from safeplan.guidance.elucd import EluCD, calibrated_logit, sine_schedule, smooth_activations
@@ -62,11 +62,13 @@ __all__ = [
     "calibrated_logit",
     "capability_table",
     "cfgpp_scale",
+    "clearance_barrier",
     "clearance_energy",
     "confusion",
     "direct",
     "fit_linear_ag",
     "format_table",
+    "goal_energy",
     "repeat",
     "shuffled",
     "sine_schedule",

@@ -12,7 +12,9 @@ from safeplan.training.sources import Source, TransitionSource, WindowSource
 
 # closed: a checkpoint cannot name anything else
 KINDS = {
+    "classifier": ("safeplan.training.classifier", "ClassifierLearner"),
     "fisor": ("safeplan.training.fisor", "FisorLearner"),
+    "image": ("safeplan.training.image", "ImageLearner"),
     "trajectory": ("safeplan.training.trajectory", "TrajectoryLearner"),
 }
 

@@ -7,7 +7,7 @@ import copy
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -53,6 +53,17 @@ class TrajectoryConfig:
             raise ConfigError(f"trajectory: predict={self.predict!r}, use x0, v or eps")
         if not 0 <= self.drop < 1 or self.weight_clip < 1 or self.lr <= 0:
             raise ConfigError(f"trajectory: need 0 <= drop < 1, weight_clip >= 1, lr > 0; got {self}")
+
+
+class Schedule(Protocol):
+    """Settings with a learning rate."""
+
+    @property
+    def lr(self) -> float: ...
+    @property
+    def warmup(self) -> int: ...
+    @property
+    def decay_updates(self) -> int: ...
 
 
 class TrajectoryLearner:
@@ -176,7 +187,7 @@ def entry_weights(layout: Layout, alive: Tensor) -> Tensor:
     return PAD_WEIGHT + (1 - PAD_WEIGHT) * both
 
 
-def learning_rate(c: TrajectoryConfig, step: int) -> float:
+def learning_rate(c: Schedule, step: int) -> float:
     """Linear warm-up, then cosine to a tenth."""
     rate = c.lr * min(1.0, (step + 1) / max(c.warmup, 1))
     if c.decay_updates:

@@ -1,0 +1,144 @@
+"""Guidance chains from settings: one table for every command that draws samples.
+
+A line names the class in `safeplan.guidance` and how its arguments come from the settings and the place; nothing is
+imported before a chain asks for it.
+"""
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from safeplan import schema
+from safeplan.errors import CapabilityError
+
+if TYPE_CHECKING:
+    from safeplan.diffusion import Guidance
+    from safeplan.dynamics import System
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a chain acts: a vehicle with the observations `[rows, O]` that its samples start from, or images with their
+    labels `[rows]` and a classifier `x0 -> logits` (made when a method asks for it)."""
+
+    system: "System | None" = None
+    obs: Any = None
+    labels: Any = None
+    classifier: Callable[[], Any] | None = None
+
+    def clearance(self, margin: float) -> Any:
+        """The energy of too small a distance (m) to obstacles."""
+        from safeplan.guidance import clearance_energy
+
+        return clearance_energy(self._vehicle("energy"), self.obs, margin)
+
+    def gap(self, margin: float) -> Any:
+        """The clearance beyond `margin` (m), as a constraint."""
+        from safeplan.guidance import clearance_barrier
+
+        return clearance_barrier(self._vehicle("barrier"), self.obs, margin)
+
+    def to_goal(self) -> Any:
+        """The squared distance (m^2) from the end of a trajectory to the goal."""
+        from safeplan.guidance import goal_energy
+
+        return goal_energy(self._vehicle("goal"), self.obs)
+
+    def _vehicle(self, method: str) -> Any:
+        """The vehicle.
+
+        Raises:
+            CapabilityError: there is none.
+        """
+        if self.system is None:
+            raise CapabilityError(f"guidance {method} needs a vehicle among obstacles; images have none. Use cfg, ...")
+        return self.system
+
+    def critic(self) -> Any:
+        """The classifier.
+
+        Raises:
+            CapabilityError: there is none.
+        """
+        if self.classifier is None:
+            raise CapabilityError("this guidance needs an image classifier; plans have none. Take it off the chain")
+        return self.classifier()
+
+
+Row = tuple[str, Callable[[Any, Place], dict[str, Any]]]
+
+
+def _interval(c: Any) -> tuple[float, float]:
+    return c.sigma_min, c.sigma_max
+
+
+def _base(**kw: Any) -> Any:
+    """A CFG for methods that wrap one."""
+    from safeplan.guidance import CFG
+
+    return CFG(**kw)
+
+
+# method -> (class in safeplan.guidance, arguments from its settings `c` and the place `at`)
+METHODS: dict[str, Row] = {
+    "cfg": ("CFG", lambda c, at: {"w": c.w, "interval": _interval(c)}),
+    "energy": (
+        "Energy",
+        lambda c, at: {
+            "energy": at.clearance(c.margin),
+            "scale": c.scale,
+            "metric": c.metric,
+            "interval": _interval(c),
+        },
+    ),
+    "apg": (
+        "APG",
+        lambda c, at: {"w": c.w, "eta": c.eta, "r": c.r, "momentum": c.momentum, "interval": _interval(c)},
+    ),
+    "cfgpp": ("CFGpp", lambda c, at: {"lam": c.lam}),
+    "rescale": ("Rescale", lambda c, at: {"phi": c.phi}),
+    "pag": ("PAG", lambda c, at: {"s": c.s, "perturb": ("pag", *c.layers), "interval": _interval(c)}),
+    "autoguidance": ("AutoGuidance", lambda c, at: {"w": c.w, "interval": _interval(c)}),
+    "gfcg": ("GFCG", lambda c, at: {"classifier": at.critic(), "s": c.s, "law": c.law, "net": c.net}),
+    "adaptive": (
+        "AdaptiveGuidance",
+        lambda c, at: {"base": _base(w=c.w), "threshold": c.threshold, "per_sample": c.per_sample},
+    ),
+    "feedback": ("FeedbackGuidance", lambda c, at: {"pi": c.pi, "w_max": c.w_max}),
+    "zero_star": ("CFGZeroStar", lambda c, at: {"w": c.w, "zero": c.zero}),
+    "tcfg": ("TCFG", lambda c, at: {"w": c.w}),
+    "mambo": ("MAMBO", lambda c, at: {"w": c.w, "alpha": c.alpha}),
+    "fa_cfg": ("FACFG", lambda c, at: {"low": c.low, "high": c.high, "factor": c.factor}),
+    "fdg": ("FDG", lambda c, at: {"scales": tuple(c.scales)}),
+    "elucd": (
+        "EluCD",
+        lambda c, at: {"classifier": at.critic(), "scale": c.scale, "joint": c.joint, "marginal": c.marginal},
+    ),
+    "barrier": (
+        "Barrier",
+        lambda c, at: {"h": at.gap(c.margin), "metric": c.metric, "iterations": c.iterations},
+    ),
+    "tube": ("ConstrictingBarrier", lambda c, at: {"h": at.gap(c.margin), "width": c.width}),
+    "goal": (
+        "Energy",
+        lambda c, at: {
+            "energy": at.to_goal(),
+            "scale": c.scale,
+            "metric": c.metric,
+            "iterations": 2,
+            "fields": "aim" if c.metric == "step" else "both",
+        },
+    ),
+}
+
+
+def chain(cfg: schema.GuidanceConfig, at: Place) -> "tuple[Guidance, ...]":
+    """The methods of `cfg.chain`, in order.
+
+    Raises:
+        CapabilityError: a method cannot work at this place.
+    """
+    methods = importlib.import_module("safeplan.guidance") if cfg.chain else None
+    rows = [(name, *METHODS[name]) for name in cfg.chain]
+    return tuple(getattr(methods, cls)(**arguments(getattr(cfg, name), at)) for name, cls, arguments in rows)

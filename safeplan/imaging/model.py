@@ -1,0 +1,112 @@
+"""A trained image model: pictures of given classes, steered by a guidance chain."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from safeplan.diffusion import EDM, SAMPLERS, Denoiser, Guidance, Trace, VPCosine
+from safeplan.errors import ConfigError, ShapeError
+from safeplan.imaging.datasets import SIZE
+from safeplan.rng import randn, sample_generators
+
+Chain = Sequence[Guidance] | Callable[[Tensor], Sequence[Guidance]]
+
+
+class Samples(NamedTuple):
+    """`images [N, C, 32, 32]` in [-1, 1] (not cut), `labels [N]`, network evaluations of each sample `nfe [N]`."""
+
+    images: Tensor
+    labels: Tensor
+    nfe: Tensor
+
+
+def denoiser(net: nn.Module, predict: str, sigma_data: float) -> Denoiser:
+    """The network on its path: EDM's, or the cosine one for "v"."""
+    return Denoiser(net, EDM() if predict == "edm" else VPCosine(), predict, sigma_data)
+
+
+class ImageModel:
+    """EMA network and what it was trained on.
+
+    Attributes:
+        name: the image set. classes: names of the labels. channels: of an image.
+        denoiser: for callers with a sampler of their own; x is `[B, C, 32, 32]`, data in [-1, 1].
+    """
+
+    def __init__(
+        self, net: nn.Module, name: str, classes: Sequence[str], channels: int, predict: str, sigma_data: float
+    ) -> None:
+        self.net = net.eval().requires_grad_(False)
+        self.name, self.classes, self.channels = name, tuple(classes), channels
+        self.denoiser = denoiser(self.net, predict, sigma_data)
+        self.device = next(net.parameters()).device
+
+    def sample(
+        self,
+        labels: Sequence[int] | np.ndarray | Tensor,
+        chain: Chain = (),
+        steps: int = 18,
+        seed: int = 0,
+        *,
+        sampler: str = "heun",
+        networks: Mapping[str, "ImageModel"] | None = None,
+        batch: int = 64,
+        progress: Callable[[int], object] | None = None,
+    ) -> Samples:
+        """One image per label `[N]`. Row i depends on its label, the seed and i alone.
+
+        Energies in the chain see intensities in [0, 1].
+
+        Args:
+            chain: guidance, or a function from the labels of a batch to it.
+            networks: further networks by name, for branches: weak, ...
+            batch: images at a time.
+            progress: called after each step with the number of images times steps that it did.
+
+        Raises:
+            ConfigError: no such sampler, or no label. ShapeError: a label that is no class; another image format.
+            CapabilityError: the chain needs what the networks do not offer.
+        """
+        if sampler not in SAMPLERS:
+            raise ConfigError(f"sampler {sampler!r} is unknown; use one of {', '.join(sorted(SAMPLERS))}")
+        y = torch.as_tensor(labels, dtype=torch.int64, device=self.device)
+        if y.ndim != 1 or not len(y) or batch < 1:
+            raise ConfigError(f"sample: {tuple(y.shape)} labels in batches of {batch}; give at least one of each")
+        if int(y.min()) < 0 or int(y.max()) >= len(self.classes):
+            raise ShapeError(
+                f"sample: labels lie in {int(y.min())}..{int(y.max())}, expected 0..{len(self.classes) - 1}"
+            )
+        for name, other in (networks or {}).items():
+            if (other.channels, other.classes) != (self.channels, self.classes):
+                raise ShapeError(f"network {name!r} draws {other.name}, expected {self.name}; give one of the same set")
+        nets = {"main": self.denoiser, **{k: m.denoiser for k, m in (networks or {}).items()}}
+        generators = sample_generators(seed, len(y), "image")
+        images, nfe = [], []
+        for i in range(0, len(y), batch):
+            rows, own, trace = y[i : i + batch], generators[i : i + batch], Trace()
+            done = len(rows)
+            images.append(
+                SAMPLERS[sampler](
+                    nets,
+                    randn(own, (self.channels, SIZE, SIZE), device=self.device),
+                    self.denoiser.path.grid(steps),
+                    {"label": rows},
+                    tuple(chain(rows) if callable(chain) else chain),
+                    decode=lambda x: (x + 1) / 2,
+                    generators=own,
+                    trace=trace,
+                    callback=None if progress is None else lambda k, x, n=done: progress(n),
+                )
+            )
+            nfe.append(trace.total_nfe())
+        return Samples(torch.cat(images), y, torch.cat(nfe))
+
+
+def balanced(n: int, classes: int, only: Sequence[int] = ()) -> list[int]:
+    """`n` labels that take the classes (or those of `only`) in turn."""
+    chosen = list(only) or list(range(classes))
+    return (chosen * math.ceil(n / len(chosen)))[:n]

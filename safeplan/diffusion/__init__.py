@@ -8,6 +8,7 @@ from safeplan.diffusion.executor import conditions, denoise
 from safeplan.diffusion.guidance import COND, NULL, Branch, Context, Guidance, Guided, Paper, Predictions
 from safeplan.diffusion.losses import denoising_errors, denoising_loss
 from safeplan.diffusion.paths import EDM, FisorVP, Flow, Grid, Path, VPCosine, VPLinear
+from safeplan.diffusion.rowcap import measured_row_cap
 from safeplan.diffusion.samplers import SAMPLERS, ddim, ddim_inversion, ddpm, dpmpp_2m, euler, heun
 from safeplan.diffusion.trace import Trace
 
@@ -47,6 +48,7 @@ __all__ = [
     "euler",
     "from_x0",
     "heun",
+    "measured_row_cap",
     "noise_of",
     "renoise",
     "target",

@@ -16,11 +16,12 @@ from safeplan.diffusion.paths import Path
 
 @dataclass(frozen=True)
 class Mixture:
-    """Components N(mean_k, var I), k-th with label k; the leaf "label" `[B]` picks one, a null row has all of them."""
+    """Components N(mean_k, var I) with labels; the leaf "label" `[B]` picks those of one, a null row has all."""
 
     means: Tensor  # [K, D]
     var: float = 0.04
     log_weights: Tensor | None = None  # [K]
+    labels: Tensor | None = None  # [K], label of each component; None: component k has label k
 
     def logits(self, x: Tensor, a: Tensor, s: Tensor) -> Tensor:
         """log p(x, k) at noise level (a, s), `[B, K]`."""
@@ -41,7 +42,8 @@ class Mixture:
         a, s = like(a, x), like(s, x)
         logits = self.logits(x, a, s)
         if "label" in cond.leaves:
-            other = torch.arange(len(self.means)) != cond.leaves["label"][:, None]
+            own = torch.arange(len(self.means)) if self.labels is None else self.labels
+            other = own != cond.leaves["label"][:, None]
             if "label" in cond.null:
                 other = other & ~cond.null["label"][:, None]
             logits = logits.masked_fill(other, -torch.inf)

@@ -2,7 +2,7 @@
 
 from safeplan.guidance.adaptive import AdaptiveGuidance
 from safeplan.guidance.apg import APG
-from safeplan.guidance.autoguidance import ICG, AutoGuidance, shuffled
+from safeplan.guidance.autoguidance import ICG, SHUFFLED, AutoGuidance, shuffled
 from safeplan.guidance.bands import FACFG, FDG
 from safeplan.guidance.barrier import Barrier, ConstrictingBarrier, Project
 from safeplan.guidance.cfg import CFG
@@ -10,7 +10,7 @@ from safeplan.guidance.cfgpp import CFGpp, cfgpp_scale, step_invariant_cfgpp
 from safeplan.guidance.clearance import clearance_barrier, clearance_energy, goal_energy
 from safeplan.guidance.composed import Composed
 from safeplan.guidance.direct import direct
-from safeplan.guidance.elucd import EluCD, calibrated_logit, sine_schedule, smooth_activations
+from safeplan.guidance.elucd import EluCD, calibrated_logit, sine_schedule, smooth_activations, unit_schedule
 from safeplan.guidance.energy import Energy
 from safeplan.guidance.feedback import FeedbackGuidance
 from safeplan.guidance.gfcg import GFCG, confusion
@@ -35,6 +35,7 @@ __all__ = [
     "MAMBO",
     "PAG",
     "SEG",
+    "SHUFFLED",
     "SLG",
     "SWG",
     "TCFG",
@@ -74,4 +75,5 @@ __all__ = [
     "sine_schedule",
     "smooth_activations",
     "step_invariant_cfgpp",
+    "unit_schedule",
 ]

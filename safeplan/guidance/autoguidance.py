@@ -1,17 +1,28 @@
 """Guidance by a weaker version of the network, and by a condition that has nothing to do with the sample."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 
 from safeplan.diffusion.cond import Cond, as_cond
-from safeplan.diffusion.guidance import Branch, Paper
+from safeplan.diffusion.guidance import Branch, Context, Paper, Predictions
 from safeplan.errors import ShapeError
 from safeplan.guidance.cfg import CFG
 from safeplan.guidance.papers import AUTOGUIDANCE, TSG_PAPER
 
-WEAK, INDEPENDENT = Branch(net="weak"), Branch("independent")
+
+def other_rows(predictions: Predictions, ctx: Context) -> Cond:
+    """The condition of another row of the batch, another one at every step; the pin stays.
+
+    Raises:
+        ShapeError: fewer than two rows.
+    """
+    return _rolled(ctx.conds["cond"], lambda rows: 1 + ctx.step % (rows - 1))
+
+
+WEAK, INDEPENDENT, SHUFFLED = Branch(net="weak"), Branch("independent"), Branch(other_rows)
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +38,8 @@ class AutoGuidance(CFG):
 class ICG(CFG):
     """Independent condition guidance: the run's condition "independent" (random or shuffled) stands for the null one.
 
-    For networks that were never trained without their condition. `shuffled` makes such a condition.
+    For networks that were never trained without their condition. `shuffled` makes such a condition;
+    `ICG(w, SHUFFLED)` takes that of another row, another one at every step, as the paper does, in a late branch.
     """
 
     reference: Branch = INDEPENDENT
@@ -41,10 +53,13 @@ def shuffled(cond: Any, generator: torch.Generator | None = None) -> Cond:
     Raises:
         ShapeError: fewer than two rows: there is no other sample.
     """
-    cond = as_cond(cond)
+    return _rolled(as_cond(cond), lambda rows: int(torch.randint(1, rows, (), generator=generator)))
+
+
+def _rolled(cond: Cond, shift: Callable[[int], int]) -> Cond:
     rows = len(next(iter(cond.leaves.values()), ()))
     if rows < 2:
         raise ShapeError(f"shuffled: {rows} rows; with fewer than 2 give an independent condition of your own")
-    shift = int(torch.randint(1, rows, (), generator=generator))
-    leaves = {k: v.roll(shift, 0) for k, v in cond.leaves.items()}
-    return Cond(leaves, {k: v.roll(shift, 0) for k, v in cond.null.items()}, cond.pin)
+    k = shift(rows)
+    leaves, null = ({n: v.roll(k, 0) for n, v in part.items()} for part in (cond.leaves, cond.null))
+    return Cond(leaves, null, cond.pin)

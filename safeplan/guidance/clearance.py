@@ -51,7 +51,7 @@ def clearance_energy(system: System, obs: Tensor, margin: float) -> Callable[[Te
 
 
 def clearance_barrier(system: System, obs: Tensor, margin: float) -> Callable[[Tensor], Tensor]:
-    """Constraint `[B, H]`: the least gap at every step after the first, less `margin` (m), which is kept where h >= 0."""
+    """Constraint `[B, H]`: the least gap at every step after the first, less `margin` (m)."""
     measure = gaps(system, obs)
 
     def h(x: Tensor) -> Tensor:

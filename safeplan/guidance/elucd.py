@@ -33,23 +33,34 @@ def smooth_activations(net: nn.Module, beta: float = 3.0) -> nn.Module:
     return net
 
 
-def sine_schedule(grid: Grid, gamma: float = 0.3) -> Callable[[float], float]:
-    """sigma -> what multiplies the gradient on `grid`: sigma'^2 + gamma V_max sin(pi k / N) / (1 - rho^2).
+def _along(grid: Grid, gains: list[float]) -> Callable[[float], float]:
+    """sigma -> the gain of the nearest step of `grid`."""
+    by_sigma = dict(zip(grid.sigma[:-1], gains, strict=True))
 
-    As shifts of the posterior mean these are Var_t + gamma max Var sin(pi t / T) [elucd, eq. 13], in units of a = 1.
+    def schedule(at: float) -> float:
+        return by_sigma[min(by_sigma, key=lambda s: abs(math.atan(s) - math.atan(at)))]
+
+    return schedule
+
+
+def sine_schedule(grid: Grid, gamma: float = 0.3) -> Callable[[float], float]:
+    """The paper's DDPM form on `grid`: the posterior mean moves by (Var_k + gamma max Var sin(pi k / N)) times the
+    gradient, in variance-preserving units; as a move of x0 that is divided by a' (1 - rho^2).
+
+    For classifiers whose gradients stay small far from the data, as those of images do; nothing bounds it.
     """
     sigma, n = grid.sigma, grid.steps
     rho2 = [(t / s) ** 2 if s != math.inf else 0.0 for s, t in pairwise(sigma)]
-    top = max(t**2 * (1 - r) for t, r in zip(sigma[1:], rho2, strict=True))
-    gains = {
-        s: t**2 + gamma * top * math.sin(math.pi * k / n) / (1 - r)
-        for k, (s, t, r) in enumerate(zip(sigma[:-1], sigma[1:], rho2, strict=True))
-    }
+    a = [(1 + t**2) ** -0.5 for t in sigma[1:]]
+    var = [(p * t) ** 2 * (1 - r) for p, t, r in zip(a, sigma[1:], rho2, strict=True)]
+    moves = [v + gamma * max(var) * math.sin(math.pi * k / n) for k, v in enumerate(var)]
+    return _along(grid, [m / (p * (1 - r)) for m, p, r in zip(moves, a, rho2, strict=True)])
 
-    def schedule(at: float) -> float:
-        return gains[min(gains, key=lambda s: abs(math.atan(s) - math.atan(at)))]
 
-    return schedule
+def unit_schedule(grid: Grid, strength: float = 0.004, gamma: float = 0.3) -> Callable[[float], float]:
+    """The paper's EDM form, with `EluCD(unit=True)`: strength (1 - k/N + gamma sin(pi k / N)) at step k of N."""
+    n = grid.steps
+    return _along(grid, [strength * (1 - k / n + gamma * math.sin(math.pi * k / n)) for k in range(n)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +69,7 @@ class EluCD(Guidance):
 
     Args:
         classifier: clean estimates, in physical units, `[B, ...]` -> logits `[B, K]`; see `smooth_activations`.
-        scale: number, tensor `[B]` or function of sigma (`sine_schedule`).
+        scale: number, tensor `[B]` or function of sigma (`sine_schedule`, or `unit_schedule` with `unit`).
         joint, marginal: the temperatures t1 and t2 of `calibrated_logit`.
         unit: scale the gradient of each sample to the RMS of its x0, as the paper does in EDM's frame.
         label: name of the condition's leaf with the class.

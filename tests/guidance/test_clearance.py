@@ -8,7 +8,7 @@ from safeplan.dynamics.bicycle import bicycle
 from safeplan.dynamics.distance import clearance
 from safeplan.dynamics.hovercraft import hovercraft
 from safeplan.dynamics.observe import observe
-from safeplan.guidance.clearance import clearance_energy
+from safeplan.guidance.clearance import clearance_barrier, clearance_energy, goal_energy
 from safeplan.types import Goal, Obstacle, Scene
 
 SCENES = {
@@ -70,3 +70,19 @@ def test_empty_slots_and_open_space_cost_nothing():
     far = Scene((), Goal(50, 0, 2), (-500, -500, 500, 500))
     obs = torch.tensor(observe(system, np.zeros(4), far))[None].repeat(3, 1)
     assert clearance_energy(system, obs, 1.0)(x).abs().max() == 0
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_barrier_is_the_least_gap_of_every_step(name):
+    system, scene, obs, x = case(name)
+    h = clearance_barrier(system, obs, 0.05)(x)
+    gap = clearance(
+        system, np.moveaxis(x[..., : system.n].numpy(), -1, 0), scene.centers(np.arange(9) * system.dt), scene
+    )
+    np.testing.assert_allclose(h.numpy(), gap.min(-1)[:, 1:] - 0.05, rtol=1e-9, atol=1e-12)
+
+
+def test_goal_energy_is_half_the_squared_distance_of_the_end():
+    system, scene, obs, x = case("hovercraft")
+    end = x[:, -1, :2].numpy() - (scene.goal.x, scene.goal.y)
+    np.testing.assert_allclose(goal_energy(system, obs)(x).numpy(), 0.5 * (end**2).sum(1), rtol=1e-9)

@@ -1,0 +1,212 @@
+"""What guidance costs beyond the network, and against the guiders of diffusers on the same network in the same run.
+
+  python scripts/benchmark_guidance.py                # image and trajectory networks, B = 1, 16, 256
+  python scripts/benchmark_guidance.py --quick        # B = 1 and 16, fewer rounds
+
+`overhead`: time of one guided step over that of the network alone on as many rows in the same pieces (equal
+evaluations), less one. `diffusers`: time of one forward per branch and the guider's own step, over ours. The row cap
+of the stacked forward is measured first. Everything is timed in turn, round by round, in CPU time of the one thread
+that works, so that other load on the machine counts little; figures are medians of paired ratios.
+"""
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import torch
+from diffusers.utils.logging import set_verbosity_error
+from tqdm import tqdm
+
+from safeplan.diffusion import Context, Denoiser, Guidance, VPCosine, conditions, denoise, measured_row_cap
+from safeplan.evaluation.study import provenance
+from safeplan.guidance import (
+    APG,
+    CFG,
+    FACFG,
+    FDG,
+    MAMBO,
+    PAG,
+    TCFG,
+    AdaptiveGuidance,
+    CFGpp,
+    CFGZeroStar,
+    FeedbackGuidance,
+    Rescale,
+)
+from safeplan.imaging import ImageConfig, LabelUNet
+from safeplan.nets import TemporalUNet
+
+CLASSES = 10
+AFFINE = ("CFG", "CFG++", "CFG + PAG", "FA-CFG")
+
+
+def networks() -> dict[str, tuple[Denoiser, tuple[int, ...]]]:
+    """Name -> (denoiser of the shipped size with random weights, shape of a sample)."""
+    torch.manual_seed(0)
+    image = LabelUNet(1, CLASSES, ImageConfig()).eval().requires_grad_(False)
+    path = TemporalUNet(12, {"label": CLASSES}, width=32).eval().requires_grad_(False)
+
+    def one_hot(x: Any, t: Any, leaves: Any, null: Any) -> Any:
+        return path(x, t, {"label": torch.nn.functional.one_hot(leaves["label"], CLASSES).to(x.dtype)}, null)
+
+    one_hot.learned_null = True  # type: ignore[attr-defined]
+    return {
+        "image U-Net": (Denoiser(image, VPCosine(), "v"), (1, 32, 32)),
+        "trajectory U-Net": (Denoiser(one_hot, VPCosine(), "v"), (24, 12)),
+    }
+
+
+def chains(net: Denoiser) -> dict[str, tuple[Guidance, ...]]:
+    """Methods by name."""
+    out: dict[str, tuple[Guidance, ...]] = {
+        "CFG": (CFG(3.0),),
+        "CFG++": (CFGpp(0.6),),
+        "FA-CFG": (FACFG(),),
+        "APG": (APG(3.0, r=0.1, momentum=-0.5),),
+        "CFG + rescale": (CFG(3.0), Rescale(0.7)),
+        "CFG-Zero*": (CFGZeroStar(3.0, zero=0.0),),
+        "TCFG": (TCFG(3.0),),
+        "MAMBO": (MAMBO(3.0),),
+        "FDG": (FDG(),),
+        "AG": (AdaptiveGuidance(CFG(3.0), 1.1),),
+        "feedback": (FeedbackGuidance(),),
+    }
+    if "perturb:pag" in net.capabilities:
+        out["CFG + PAG"] = (CFG(3.0), PAG(2.0))
+    return out
+
+
+def guiders(name: str) -> Any:
+    """The guider of diffusers for a method, or None."""
+    from diffusers import guiders as g
+
+    make: dict[str, Callable[[], Any]] = {
+        "CFG": lambda: g.ClassifierFreeGuidance(3.0),
+        "CFG + rescale": lambda: g.ClassifierFreeGuidance(3.0, guidance_rescale=0.7),
+        "APG": lambda: g.AdaptiveProjectedGuidance(
+            2.0, -0.5, adaptive_projected_guidance_rescale=3.0, eta=0.0, use_original_formulation=True
+        ),
+        "CFG-Zero*": lambda: g.ClassifierFreeZeroStarGuidance(3.0, zero_init_steps=0),
+        "TCFG": lambda: g.TangentialClassifierFreeGuidance(3.0),
+    }
+    if name not in make:
+        return None
+    guider = make[name]()
+    guider.set_state(step=0, num_inference_steps=10, timestep=torch.tensor(500))
+    if hasattr(guider, "momentum_buffer"):
+        from diffusers.guiders.adaptive_projected_guidance import MomentumBuffer
+
+        guider.momentum_buffer = MomentumBuffer(-0.5)
+    return guider
+
+
+def timed(work: Callable[[], Any], seconds: float) -> float:
+    """CPU seconds per call, repeated for about `seconds`."""
+    count, begin = 0, time.process_time()
+    while count == 0 or time.process_time() - begin < seconds:
+        work()
+        count += 1
+    return (time.process_time() - begin) / count
+
+
+def cases(net: Denoiser, shape: tuple[int, ...], batch: int, cap: int) -> list[dict[str, Any]]:
+    """What is timed for one network and batch: per method, ours, the bare network and diffusers."""
+    x = torch.randn(batch, *shape, generator=torch.Generator().manual_seed(batch))
+    conds = conditions({"label": torch.arange(batch) % CLASSES})
+    a = s = torch.tensor(0.5**0.5, dtype=torch.float64)
+    ctx = Context(x, a, s, 1.0, 3, conds, sigma_next=0.8, steps=10)
+    cond, null = conds["cond"], conds["null"]
+    out = []
+    for name, chain in chains(net).items():
+        states = tuple(m.init(ctx) for m in chain)
+        branches = 1 + len({b for m, st in zip(chain, states, strict=True) for b in m.needs(ctx, st)})
+        rows = branches * batch
+        pieces = [min(cap, rows - i) for i in range(0, rows, cap)]
+        inputs = [(x.repeat(branches, *[1] * (x.ndim - 1))[:n], {"label": torch.arange(n) % CLASSES}) for n in pieces]
+
+        def ours(chain: Any = chain, states: Any = states) -> Any:
+            return denoise(net, ctx, chain, states, max_rows=cap)
+
+        def bare(inputs: Any = inputs) -> Any:
+            return [net(z, a, s, conditions(y)["cond"]) for z, y in inputs]
+
+        guider = guiders(name)
+
+        def theirs(guider: Any = guider) -> Any:
+            return guider.forward(net(x, a, s, cond).x0, net(x, a, s, null).x0)
+
+        out.append({"method": name, "branches": branches, "ours": ours, "bare": bare, "theirs": guider and theirs})
+    return out
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 16, 256])
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=0.3, help="of each timing in each round")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--out", type=Path, default=Path("results/benchmark_guidance.json"))
+    args = parser.parse_args()
+    if args.quick:
+        args.batches, args.rounds, args.seconds = [1, 16], 3, 0.1
+    torch.set_num_threads(1)
+    set_verbosity_error()  # the guiders say at each construction that they are experimental
+    rows: list[dict[str, Any]] = []
+    caps = {}
+    with torch.no_grad():
+        for net_name, (net, shape) in networks().items():
+            x = torch.randn(64, *shape, generator=torch.Generator().manual_seed(0))
+            cap = caps[net_name] = measured_row_cap(net, x, {"label": torch.arange(64) % CLASSES}, largest=256)
+            print(f"{net_name}: row cap {cap}")
+            for batch in args.batches:
+                work = cases(net, shape, batch, cap)
+                for case in work:
+                    for key in ("ours", "bare", "theirs"):
+                        if case[key]:
+                            case[key]()
+                times: list[dict[str, list[float]]] = [{"ours": [], "bare": [], "theirs": []} for _ in work]
+                for _ in tqdm(range(args.rounds), desc=f"{net_name}, B = {batch}", disable=None):
+                    for case, t in zip(work, times, strict=True):
+                        for key in t:
+                            if case[key]:
+                                t[key].append(timed(case[key], args.seconds))
+                for case, t in zip(work, times, strict=True):
+                    over = [o / b - 1 for o, b in zip(t["ours"], t["bare"], strict=True)]
+                    ratio = [v / o for v, o in zip(t["theirs"], t["ours"], strict=False)]
+                    row = {"network": net_name, "B": batch, "method": case["method"], "branches": case["branches"]}
+                    row |= {"ms": 1e3 * median(t["ours"]), "overhead": median(over)}
+                    row |= {"diffusers_over_ours": median(ratio) if ratio else None}
+                    rows.append(row)
+                    beside = f"{row['diffusers_over_ours']:.2f}x" if ratio else "-"
+                    print(
+                        f"{net_name:18}{batch:4d}  {case['method']:14}{row['ms']:10.2f} ms"
+                        f"{100 * row['overhead']:8.1f} %   diffusers / ours {beside}"
+                    )
+    result = {
+        "rows": rows,
+        "row_cap": caps,
+        "settings": {k: v for k, v in vars(args).items() if k != "out"},
+        "load": os.getloadavg()[0],
+        "made_with": provenance() | {"threads": "1"},
+        "note": f"row cap measured: {caps}; one thread; load average {os.getloadavg()[0]:.1f}",
+    }
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    temp = args.out.with_suffix(".tmp")
+    temp.write_text(json.dumps(result, indent=1) + "\n")
+    temp.replace(args.out)
+    affine = [r["overhead"] for r in rows if r["method"] in AFFINE]
+    slower = [r for r in rows if r["diffusers_over_ours"] is not None and r["diffusers_over_ours"] < 1]
+    print(f"affine methods: median overhead {100 * median(affine):.1f} %, worst {100 * max(affine):.1f} %")
+    print(f"rows in which diffusers is faster: {len(slower)}")
+    print(f"results: {args.out}")
+
+
+if __name__ == "__main__":
+    main()

@@ -91,11 +91,11 @@ def denoise(
 def _union(branches: Sequence[Branch]) -> list[Branch]:
     merged: dict[Branch, Branch] = {}
     for b in branches:
-        if b in merged:
-            old = merged[b].rows
+        if b.key in merged:
+            old = merged[b.key].rows
             rows = None if old is None or b.rows is None else old | b.rows
             b = Branch(b.cond, b.net, b.perturb, rows)
-        merged[b] = b
+        merged[b.key] = b
     return list(merged.values())
 
 
@@ -139,17 +139,17 @@ def _evaluate(
         for k, (b, i, x0) in enumerate(zip(mine, index, x0s, strict=True)):
             if pull is not None:
                 rest = pulls.get(COND) or (known.pulls[COND] if known is not None else None)
-                pulls[b] = _puller(pull, x0s, k, i, b.rows, rest)
+                pulls[b.key] = _puller(pull, x0s, k, i, b.rows, rest)
             if b.rows is not None:
                 fill = main if main is not None else items[COND].x0
                 if i is None:
                     x0 = torch.where(b.rows.reshape(-1, *[1] * (x0.ndim - 1)), x0, fill)
                 else:
                     x0 = fill.index_copy(0, i, x0)
-            items[b] = Prediction(x0, aux[k])
-    items |= {b: Prediction(main if main is not None else items[COND].x0) for b in idle}
+            items[b.key] = Prediction(x0, aux[k])
+    items |= {b.key: Prediction(main if main is not None else items[COND].x0) for b in idle}
     if grad and idle:
-        pulls |= dict.fromkeys(idle, pulls[COND] if known is None else known.pulls[COND])
+        pulls |= dict.fromkeys((b.key for b in idle), pulls[COND] if known is None else known.pulls[COND])
     return Predictions(items, pulls)
 
 

@@ -65,6 +65,11 @@ class Branch:
     rows: Tensor | None = field(default=None, compare=False)
 
     @property
+    def key(self) -> "Branch":
+        """The same evaluation for all rows: what predictions are filed under."""
+        return self if self.rows is None else Branch(self.cond, self.net, self.perturb)
+
+    @property
     def late(self) -> bool:
         return not isinstance(self.cond, str)
 

@@ -71,7 +71,7 @@ def test_foreign_newer_and_unknown(tmp_path):
     with pytest.raises(CheckpointError, match="format 99"):
         load(tmp_path / "newer.safetensors")
     checkpoint.save_model(tmp_path / "kind.safetensors", "os.system", TENSORS, {})
-    with pytest.raises(CheckpointError, match=r"kind 'os\.system' is unknown, expected one of fisor"):
+    with pytest.raises(CheckpointError, match=r"kind 'os\.system' is unknown, expected one of classifier, fisor"):
         load(tmp_path / "kind.safetensors")
     checkpoint.save_model(tmp_path / "misfit.safetensors", "fisor", TENSORS, {"fisor": {"gamma": 0.9}})
     with pytest.raises(CheckpointError, match="does not fit"):

@@ -14,8 +14,8 @@ from safeplan.diffusion import NULL, Cond, Guidance, Prediction, denoise, from_x
 from safeplan.diffusion.driver import context
 from safeplan.diffusion.guidance import check_capabilities
 from safeplan.errors import CapabilityError, ConfigError, ShapeError
-from safeplan.guidance.diffusers_call import Call
-from safeplan.guidance.diffusers_scheduler import Reading, SchedulerReader
+from safeplan.guidance.diffusers.call import Call
+from safeplan.guidance.diffusers.scheduler import Reading, SchedulerReader
 
 try:
     from diffusers.guiders.guider_utils import BaseGuidance, GuiderOutput

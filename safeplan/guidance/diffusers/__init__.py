@@ -22,7 +22,7 @@ from torch import nn
 
 from safeplan.diffusion import Guidance
 from safeplan.errors import CapabilityError
-from safeplan.guidance.diffusers_guest import Guest, Output
+from safeplan.guidance.diffusers.guest import Guest, Output
 
 __all__ = ["Guest", "Output", "attach", "chain_guider"]
 
@@ -89,11 +89,11 @@ def chain_guider(chain: Sequence[Guidance], scheduler: Any) -> Any:
     """A guider for modular pipelines: `pipe.update_components(guider=chain_guider(chain, pipe.scheduler))`.
 
     The pipeline evaluates the conditional and the null branch one after the other, and the chain folds them; it may use
-    nothing else (a `Guest` may). See `diffusers_guider.ChainGuider`.
+    nothing else (a `Guest` may). See `guider.ChainGuider`.
 
     Raises:
         CapabilityError: diffusers is missing, or the chain needs more than these two branches.
     """
-    from safeplan.guidance.diffusers_guider import ChainGuider
+    from safeplan.guidance.diffusers.guider import ChainGuider
 
     return ChainGuider(chain, scheduler)

@@ -11,8 +11,8 @@ from safeplan.diffusion.driver import context
 from safeplan.diffusion.executor import offered
 from safeplan.diffusion.guidance import check_capabilities
 from safeplan.errors import CapabilityError
-from safeplan.guidance.diffusers_call import Call, CallDenoiser
-from safeplan.guidance.diffusers_scheduler import SchedulerReader, one_field
+from safeplan.guidance.diffusers.call import Call, CallDenoiser
+from safeplan.guidance.diffusers.scheduler import SchedulerReader, one_field
 from safeplan.nets.diffusers_pag import PAGRows
 
 

@@ -18,6 +18,7 @@ from safeplan.diffusion import Denoiser, VPCosine, denoising_loss
 from safeplan.dynamics.system import System
 from safeplan.errors import CheckpointError, ConfigError, DataError
 from safeplan.nets import TemporalUNet, ema_update
+from safeplan.schema import in_range
 from safeplan.training.sources import WindowSource
 from safeplan.training.trajectory_codec import Codec, Layout, tokens
 from safeplan.training.trajectory_model import TrajectoryModel, pinned
@@ -46,13 +47,23 @@ class TrajectoryConfig:
     weight_clip: float = 4.0  # ... cut at this many times more and less than 1
 
     def __post_init__(self) -> None:
-        for name in ("horizon", "width", "emb", "batch"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"trajectory: {name}={getattr(self, name)}, expected at least 1")
+        in_range(
+            self,
+            "trajectory",
+            {
+                "count": "horizon width emb batch",
+                "count or 0": "warmup decay_updates",
+                "positive": "lr clip_grad",
+                "not negative": "weight_decay temperature",
+                "in (0, 1]": "ema_rate",
+                "in [0, 1)": "drop",
+                "at least 1": "weight_clip",
+            },
+        )
+        if self.width % 8:
+            raise ConfigError(f"trajectory.width is {self.width}, expected a multiple of 8")
         if self.predict not in ("x0", "v", "eps"):
-            raise ConfigError(f"trajectory: predict={self.predict!r}, use x0, v or eps")
-        if not 0 <= self.drop < 1 or self.weight_clip < 1 or self.lr <= 0:
-            raise ConfigError(f"trajectory: need 0 <= drop < 1, weight_clip >= 1, lr > 0; got {self}")
+            raise ConfigError(f"trajectory.predict is {self.predict!r}, expected one of x0, v, eps")
 
 
 class TrajectoryLearner:

@@ -158,6 +158,10 @@ def test_train_runs_and_the_same_command_ends_at_once(capsys, elsewhere, tiny_lo
     before = weights.stat().st_mtime_ns
     main(argv)
     assert weights.stat().st_mtime_ns == before
+    capsys.readouterr()
+    main([*argv, "updates=3"])
+    last = last_line(capsys)
+    assert last.startswith("results: ") and "nothing was trained: this run is at 4 updates already, updates=3" in last
     assert "other settings" in refused_lines(capsys, *argv, "policy.lr=1.0")
 
 

@@ -4,8 +4,10 @@ Settings of planners and learners are declared beside their classes; `safeplan.b
 """
 
 import difflib
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, fields
+from numbers import Integral, Real
 from typing import Any, get_type_hints
 
 from safeplan.errors import ConfigError
@@ -37,6 +39,29 @@ def at_least(name: str, value: float, low: float) -> None:
     """Raise ConfigError when `value` is below `low`."""
     if not value >= low:
         raise ConfigError(f"{name}={value}: must be at least {low}")
+
+
+RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {  # what is expected, whether a value is that
+    "count": ("a whole number of at least 1", lambda v: isinstance(v, Integral) and int(v) >= 1),
+    "count or 0": ("a whole number of at least 0", lambda v: isinstance(v, Integral) and int(v) >= 0),
+    "finite": ("a finite number", lambda v: math.isfinite(v)),
+    "positive": ("a finite number above 0", lambda v: 0 < v < math.inf),
+    "not negative": ("a finite number of at least 0", lambda v: 0 <= v < math.inf),
+    "at least 1": ("a finite number of at least 1", lambda v: 1 <= v < math.inf),
+    "inside (0, 1)": ("a number between 0 and 1, both excluded", lambda v: 0 < v < 1),
+    "in [0, 1)": ("a number of at least 0 and below 1", lambda v: 0 <= v < 1),
+    "in (0, 1]": ("a number above 0 and at most 1", lambda v: 0 < v <= 1),
+}
+
+
+def in_range(settings: Any, prefix: str, names: dict[str, str]) -> None:
+    """Raise ConfigError for a setting out of range; `names`: key of RANGES -> settings, separated by spaces."""
+    for kind, listed in names.items():
+        expected, holds = RANGES[kind]
+        for name in listed.split():
+            value = getattr(settings, name)
+            if isinstance(value, bool) or not isinstance(value, Real) or not holds(value):
+                raise ConfigError(f"{prefix}.{name} is {value!r}, expected {expected}")
 
 
 @dataclass
@@ -348,8 +373,12 @@ class EvaluateConfig(PilotConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not self.planners:
+            raise ConfigError(f"planners=[]: nobody to compare. Name at least one of: {', '.join(PLANNERS)}")
         for name in self.planners:
             one_of("planners", name, PLANNERS)
+            if self.planners.count(name) > 1:
+                raise ConfigError(f"planners={self.planners}: {name} is named more than once. Name every planner once")
         one_of("split", self.split, ("tune", "eval"))
         at_least("episodes", self.episodes, 1)
         at_least("processes", self.processes, 1)

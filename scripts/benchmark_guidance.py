@@ -85,16 +85,19 @@ def chains(net: Denoiser) -> dict[str, tuple[Guidance, ...]]:
 
 def guiders(name: str) -> Any:
     """The guider of diffusers for a method, or None."""
-    from diffusers import guiders as g
+    from diffusers.guiders.adaptive_projected_guidance import AdaptiveProjectedGuidance
+    from diffusers.guiders.classifier_free_guidance import ClassifierFreeGuidance
+    from diffusers.guiders.classifier_free_zero_star_guidance import ClassifierFreeZeroStarGuidance
+    from diffusers.guiders.tangential_classifier_free_guidance import TangentialClassifierFreeGuidance
 
     make: dict[str, Callable[[], Any]] = {
-        "CFG": lambda: g.ClassifierFreeGuidance(3.0),
-        "CFG + rescale": lambda: g.ClassifierFreeGuidance(3.0, guidance_rescale=0.7),
-        "APG": lambda: g.AdaptiveProjectedGuidance(
+        "CFG": lambda: ClassifierFreeGuidance(3.0),
+        "CFG + rescale": lambda: ClassifierFreeGuidance(3.0, guidance_rescale=0.7),
+        "APG": lambda: AdaptiveProjectedGuidance(
             2.0, -0.5, adaptive_projected_guidance_rescale=3.0, eta=0.0, use_original_formulation=True
         ),
-        "CFG-Zero*": lambda: g.ClassifierFreeZeroStarGuidance(3.0, zero_init_steps=0),
-        "TCFG": lambda: g.TangentialClassifierFreeGuidance(3.0),
+        "CFG-Zero*": lambda: ClassifierFreeZeroStarGuidance(3.0, zero_init_steps=0),
+        "TCFG": lambda: TangentialClassifierFreeGuidance(3.0),
     }
     if name not in make:
         return None

@@ -192,6 +192,18 @@ def test_missing_shipped_weights_say_what_to_do(made, monkeypatch, tmp_path):
         build.policy(made.system, "auto", "hovercraft")
 
 
+def test_the_point_robot_has_no_learned_model():
+    """What its logs train fits the study of its unsafe set, not its environment: do not send anybody to train."""
+    robot = build.task(schema.EnvConfig("point_robot"), "demo", 0).system
+    for ask in (
+        lambda: build.proposer(robot, 20, "auto", "auto", guidance(), "point_robot"),
+        lambda: build.policy(robot, "auto", "point_robot"),
+    ):
+        with pytest.raises(CheckpointError, match="weights=none fisor_weights=none") as caught:
+            ask()
+        assert "safeplan train" not in str(caught.value)
+
+
 def test_shipped_weights_lie_in_the_package():
     path = build.shipped_weights("hovercraft", "trajectory")
     assert path.parts[-4:] == ("safeplan", "weights", "hovercraft", "trajectory.safetensors")

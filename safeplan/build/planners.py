@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from safeplan.planning import Planner, PlannerConfig, Proposer
 
 
+_UNLEARNED = "no learned model fits env=point_robot: use weights=none fisor_weights=none"
+
+
 def shipped_weights(kind: str, model: str) -> Path:
     """Where the weights of an env that come with the package lie; they need not exist."""
     return Path(__file__).parents[1] / "weights" / kind / f"{model}.safetensors"
@@ -59,6 +62,8 @@ def proposer(
         return FanProposer(system, horizon, 0.6 * max(speeds, default=1.0))
     path = shipped_weights(kind or "", "trajectory") if weights == "auto" else Path(weights)
     if weights == "auto" and not path.is_file():
+        if kind == "point_robot":
+            raise CheckpointError(_UNLEARNED)
         raise CheckpointError(
             f"no weights come with env={kind} ({path}). Train some (safeplan train policy=trajectory data={kind}) and "
             "give weights=RUN_FOLDER, or use weights=none: a fan of detours instead of learned proposals"
@@ -137,6 +142,8 @@ def policy(system: "System", weights: str, kind: str | None, device: str = "cpu"
 
     path = shipped_weights(kind or "", "fisor") if weights == "auto" else Path(weights)
     if weights == "auto" and not path.is_file():
+        if kind == "point_robot":
+            raise CheckpointError(f"{_UNLEARNED}, and no `fisor` in planners")
         raise CheckpointError(
             f"no FISOR comes with env={kind} ({path}). Train one (safeplan train policy=fisor data={kind}) and give "
             "fisor_weights=RUN_FOLDER, or do without: fisor_weights=none, and no `fisor` in planners"

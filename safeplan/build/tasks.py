@@ -82,7 +82,10 @@ def task(
     vehicle = load_vehicle(system_file)
     there, start = load_scene(scene, vehicle.system)
     world = World(vehicle.system, there, vehicle.belief(start), numpy_rng(seed, "own", split), cfg.max_seconds + 1.0)
-    source = {"file": str(Path(system_file).resolve()), "sha256": digest(system_file)}
+    file = Path(system_file).resolve()
+    source: dict[str, Any] = {"file": str(file), "sha256": digest(file)}
+    if vehicle.helpers:
+        source["helpers"] = {name: digest(file.parent / name) for name in vehicle.helpers}
     return Task(vehicle.system, world, there, cfg.max_seconds, None, source)
 
 
@@ -92,19 +95,29 @@ def digest(path: str | Path) -> str:
 
 
 def system_of(source: dict[str, Any]) -> "System":
-    """The system that a plan.json names: of an env, or from the user's file, which must not have changed.
+    """The system that a plan.json names: of an env, or from the user's files, which must not have changed.
 
     Raises:
         DataError: it is neither, or the file has changed.
     """
     from safeplan.dynamics.own import load_vehicle
 
-    if source.get("env") in SYSTEMS:
-        module, name = SYSTEMS[source["env"]]
+    env, file, helpers = source.get("env"), source.get("file"), source.get("helpers", {})
+    if "env" in source and isinstance(env, str) and env in SYSTEMS:
+        module, name = SYSTEMS[env]
         return getattr(importlib.import_module(module), name)()
-    if "file" not in source:
+    if "env" in source or not isinstance(file, str) or not isinstance(helpers, dict):
         raise DataError(f"plan: its system is {source}, expected an env ({', '.join(SYSTEMS)}) or a file")
-    vehicle = load_vehicle(source["file"])
-    if digest(source["file"]) != source.get("sha256"):
-        raise DataError(f"plan: {source['file']} has changed since the plan was made; plan again to verify")
+    if not Path(file).is_file():
+        raise DataError(f"plan: {file}, the vehicle that it was made for, is not there. Restore it to verify the plan")
+    known = {file: source.get("sha256"), **{str(Path(file).parent / k): v for k, v in helpers.items()}}
+    for path, sha in known.items():  # before its code is run
+        if not Path(path).is_file() or digest(path) != sha:
+            raise DataError(f"plan: {path} has changed since the plan was made; plan again to verify")
+    vehicle = load_vehicle(file)
+    if set(vehicle.helpers) != set(helpers):
+        raise DataError(
+            f"plan: {file} imports {', '.join(sorted(vehicle.helpers)) or 'nothing'} from its folder, the plan names "
+            f"{', '.join(sorted(helpers)) or 'nothing'}; plan again to verify"
+        )
     return vehicle.system

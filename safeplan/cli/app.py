@@ -46,6 +46,16 @@ def shown(path: Path) -> str:
     return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
 
 
+def unwritable(error: BaseException) -> str | None:
+    """What went wrong with a file or folder that the system refuses, such as the run's; None for other errors."""
+    if not isinstance(error, OSError) or error.filename is None:
+        return None
+    return (
+        f"{error.filename}: {error.strerror}. Results go to the run's folder: "
+        "give one that may be written, with hydra.run.dir=FOLDER (with -m: hydra.sweep.dir=FOLDER)"
+    )
+
+
 def value_of(argv: Sequence[str], key: str) -> str | None:
     """What the last override of `key` in `argv` says, without quotes."""
     found = [a.partition("=")[2] for a in argv if a.partition("=")[0] == key]
@@ -83,7 +93,7 @@ def launch(command: str, task: Task, argv: Sequence[str]) -> None:
     try:
         hydra.main(config_path="pkg://safeplan.configs", config_name=command, version_base="1.3")(job)()
     except Exception as e:
-        text = explain(e)
+        text = explain(e) or unwritable(e)
         if text is None:
             raise
         fail(command, text)

@@ -43,4 +43,8 @@ def run(cfg: Config, out: Path) -> str:
         checkpoint_every=cfg.checkpoint_every,
         log_every=cfg.log_every,
     )
-    return f"results: {shown(out)}/ (metrics.csv, {folder.relative_to(out)}/model.safetensors)"
+    last = f"results: {shown(out)}/ (metrics.csv, {folder.relative_to(out)}/model.safetensors)"
+    there = int(folder.name)
+    if there > cfg.updates:
+        last += f"; nothing was trained: this run is at {there} updates already, updates={cfg.updates} asks for fewer"
+    return last

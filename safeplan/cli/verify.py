@@ -32,11 +32,11 @@ def run(cfg: Config, out: Path) -> str:
     from safeplan.planning.evidence import check_plan, load_plans
 
     data = load_plans(cfg.plan)
-    system = build.system_of(data.get("system") or {})
-    records = [r for r in data["plans"] if r["certificate"]]
+    system = build.system_of(data["system"])
+    held = [i for i, r in enumerate(data["plans"]) if r["certificate"]]
     checks = [
-        check_plan(system, r, fold(cfg.seed, "verify", i), cfg.fresh)
-        for i, r in enumerate(tqdm(records, unit="plan", disable=None, leave=False))
+        check_plan(system, data, i, fold(cfg.seed, "verify", nth), cfg.fresh)
+        for nth, i in enumerate(tqdm(held, unit="plan", disable=None, leave=False))
     ]
     bare = [r["time_s"] for r in data["plans"] if r["status"] == "certified" and not r["certificate"]]
     if bare:
@@ -45,11 +45,15 @@ def run(cfg: Config, out: Path) -> str:
         for fault in c.faults:
             print(f"plan at {c.time_s:.1f} s: {fault}")
     bad = sum(not c.agrees for c in checks)
-    worst = max((c.recomputed for c in checks if c.status == "certified"), default=float("nan"))
+    certified = [c for c in checks if c.status == "certified"]
     hits, draws = sum(c.fresh_k for c in checks), sum(c.fresh_n for c in checks)
+    text = "No plan is called certified."
+    if certified:
+        worst = max(certified, key=lambda c: c.recomputed)
+        text = f"Worst bound of a certified plan: {worst.recomputed:.2%} with {worst.confidence:.2%} confidence."
     print(
         f"{len(checks) - bad} of {len(checks)} certificates come out again (of {len(data['plans'])} plans). "
-        f"Worst bound of a certified plan: {worst:.2%}. On draws that nobody has seen, {hits} of {draws} collide."
+        f"{text} On draws that nobody has seen, {hits} of {draws} collide."
     )
     if bad:
         raise CertificateError(f"{bad} of {len(checks)} certificates do not hold: {cfg.plan}")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,14 @@ class Quantity:
     high: float = float("inf")
     nominal: float = 0.0
     angle: bool = False
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and bool(np.isfinite(float(value)))
+
+
+def _index(value: Any, size: int) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and 0 <= int(value) < size
 
 
 @dataclass(frozen=True)
@@ -62,26 +71,56 @@ class System:
     divergence: Dynamics | None = None
 
     def __post_init__(self) -> None:
-        for what, cost, qs in (
-            ("state_cost", self.state_cost, self.states),
-            ("control_cost", self.control_cost, self.controls),
-        ):
-            if len(cost) != len(qs):
-                raise ConfigError(f"system {self.name!r}: {what} has {len(cost)} entries, expected {len(qs)}")
-        if not (np.isfinite(self.accel_bound) and self.accel_bound > 0):
+        n = len(self.states)
+        for what, qs in (("states", self.states), ("controls", self.controls)):
+            self._need(len(qs) > 0, what, qs, "at least one Quantity")
+        for q in (*self.states, *self.controls, *self.params):
+            self._need(isinstance(q, Quantity), "states, controls and params", q, "each a Quantity")
+            self._need(np.isfinite(q.nominal), f"{q.name}.nominal", q.nominal, "a finite number")
+            self._need(q.low < q.high, f"{q.name}.low, high", (q.low, q.high), "low < high")
+        for q in self.controls:
+            bounds = (q.low, q.high)
+            if not np.isfinite(bounds).all():
+                raise ConfigError(f"system {self.name!r}: control {q.name!r} needs finite bounds, has {list(bounds)}")
+        for what, value in (("f", self.f), ("at_rest", self.at_rest)):
+            self._need(callable(value), what, value, "a function")
+        self._costs("state_cost", self.state_cost, n, 0.0)
+        self._costs("control_cost", self.control_cost, len(self.controls), 1e-12)
+        if len(self.regulate):
+            self._costs("regulate", self.regulate, n, 0.0)
+        fits = len(self.position) == 2 and len({*self.position}) == 2 and all(_index(i, n) for i in self.position)
+        self._need(fits, "position", self.position, f"two different indices of states, 0 to {n - 1}")
+        self._need(
+            self.yaw is None or _index(self.yaw, n), "yaw", self.yaw, f"None or an index of states, 0 to {n - 1}"
+        )
+        self._need(len(self.footprint) > 0, "footprint", self.footprint, "at least one disc (dx, dy, r)")
+        for disc in self.footprint:
+            sound = len(disc) == 3 and all(map(_number, disc)) and disc[2] > 0
+            self._need(sound, "footprint", disc, "discs (dx, dy, r) in m with r > 0")
+        centred = len(self.footprint) == 1 and self.footprint[0][0] == self.footprint[0][1] == 0
+        if self.yaw is None and not centred:
+            raise ConfigError(
+                f"system {self.name!r}: a footprint of several discs needs `yaw`, the index of the heading, and so "
+                f"does one disc off the centre; it is {self.footprint}"
+            )
+        self._need(_number(self.dt) and self.dt > 0, "dt", self.dt, "seconds above 0")
+        whole = isinstance(self.substeps, int) and not isinstance(self.substeps, bool)
+        self._need(whole and self.substeps >= 1, "substeps", self.substeps, "a whole number of at least 1")
+        if not (_number(self.accel_bound) and self.accel_bound > 0):
             raise ConfigError(
                 f"system {self.name!r}: accel_bound = {self.accel_bound}; give the largest acceleration (m/s^2) that a "
                 "footprint point can have, or certificates would not hold between checked times"
             )
-        for q in self.controls:
-            if not (np.isfinite(q.low) and np.isfinite(q.high) and q.low < q.high):
-                raise ConfigError(
-                    f"system {self.name!r}: control {q.name!r} needs finite bounds, has [{q.low}, {q.high}]"
-                )
-        if len(self.footprint) > 1 and self.yaw is None:
-            raise ConfigError(
-                f"system {self.name!r}: a footprint of several discs needs `yaw`, the index of the heading"
-            )
+
+    def _need(self, holds: Any, what: str, value: Any, expected: str) -> None:
+        if not holds:
+            raise ConfigError(f"system {self.name!r}: {what} is {value!r}, expected {expected}")
+
+    def _costs(self, what: str, values: Sequence[float], size: int, low: float) -> None:
+        if len(values) != size:
+            raise ConfigError(f"system {self.name!r}: {what} has {len(values)} entries, expected {size}")
+        sound = all(_number(v) and v >= low for v in values)
+        self._need(sound, what, values, f"finite numbers {'above' if low else 'of at least'} 0")
 
     @property
     def n(self) -> int:

@@ -1,5 +1,6 @@
 """The table of a study: success with exact intervals, paired differences, planning times. Markdown and JSON."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -65,13 +66,21 @@ def markdown(summary: dict[str, Any]) -> str:
         reference = summary["paired"][0]["reference"]
         head = [f"{reference} minus", *(f"{o} (points), p" for o in OUTCOMES)]
         parts.append(_rows(head, [[e["planner"], *(_difference(e[o]) for o in OUTCOMES)] for e in summary["paired"]]))
-    made = summary["made_with"]
     parts.append(
         "Brackets: 95 % intervals (exact Clopper-Pearson; Bonett-Price for differences); p: exact McNemar, same seeds. "
-        f"Made with safeplan {made['safeplan']}, torch {made['torch']}, casadi {made['casadi']} on {made['device']}, "
-        f"{made['machine']}."
+        f"Made with {'; continued with '.join(_versions(summary))}."
     )
     return "\n\n".join(parts)
+
+
+def _versions(summary: dict[str, Any]) -> list[str]:
+    """Each set of versions and machines that rows were made with, once, the first one first."""
+    short = "safeplan {safeplan}, torch {torch}, casadi {casadi} on {device}, {machine}"
+    every = {tuple(m.items()): m for m in (summary["made_with"], *summary.get("continued", []))}.values()
+    texts = [short.format_map(defaultdict(lambda: "unknown", m)) for m in every]
+    if len(set(texts)) == len(texts):
+        return texts
+    return [", ".join(f"{k} {v}" for k, v in m.items()) for m in every]  # they differ in what the short form leaves out
 
 
 def _share(d: dict[str, Any]) -> str:

@@ -1,9 +1,9 @@
 """A study, job by job: one JSON line per (planner, seed), so that it can be killed at any time and continued.
 
-The first line holds the settings and what the study was made with; the same command again does what is missing.
+The first line holds the settings and what the study was made with; the same command again does what is missing, and
+notes in a line of its own when it does so with other versions. Strict JSON: see `safeplan.strict_json`.
 """
 
-import json
 import os
 import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,11 +16,13 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from safeplan.errors import ConfigError, DataError
+from safeplan.strict_json import dumps, loads, strict
 
 FORMAT = 1
 Row = dict[str, Any]
 Job = tuple[str, int]  # planner, seed
-Work = Callable[[str, int], Row]  # picklable when processes > 1; what it returns must be JSON
+# picklable when processes > 1; what it returns must be JSON with reached, collided and planning_ms
+Work = Callable[[str, int], Row]
 
 
 def provenance(device: str = "cpu") -> dict[str, str]:
@@ -37,20 +39,54 @@ def provenance(device: str = "cpu") -> dict[str, str]:
 def read_study(path: Path) -> tuple[dict[str, Any], list[Row]]:
     """Header and complete rows of a study file; half a line at its end (a kill while writing) is left out.
 
+    Of several rows of one planner and seed the first counts. The header's `continued` lists what the study was
+    continued with, when that differs from `made_with`.
+
     Raises:
-        DataError: no such file, not a study, or a line in the middle that is no JSON.
+        DataError: no such file, not a study, or a line that is no JSON or no row.
     """
     path = Path(path)
     if not path.is_file():
         raise DataError(f"study {path}: no such file. `safeplan evaluate` writes it")
-    lines = path.read_bytes().split(b"\n")[:-1]
-    try:
-        parsed = [json.loads(line) for line in lines]
-    except ValueError as e:
-        raise DataError(f"study {path}: a line is no JSON ({e}). Delete that line to run its job again") from e
+    parsed = []
+    for i, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
+        try:
+            parsed.append(loads(line))
+        except ValueError as e:
+            raise DataError(f"study {path}: line {i} is no JSON ({e}). Delete that line to run its job again") from e
     if not parsed or not isinstance(parsed[0], dict) or parsed[0].get("study") != FORMAT:
         raise DataError(f"study {path}: the first line is no study header of format {FORMAT}. Move the file away")
-    return parsed[0], parsed[1:]
+    header = parsed[0]
+    for key in ("settings", "made_with"):
+        if not isinstance(header.get(key), dict):
+            raise DataError(f"study {path}: line 1 has {key} = {header.get(key)!r}, expected an object. Move it away")
+    rows: dict[Job, Row] = {}
+    continued: list[dict[str, str]] = []
+    for i, line in enumerate(parsed[1:], 2):
+        if isinstance(line, dict) and set(line) == {"continued"} and isinstance(line["continued"], dict):
+            continued.append(line["continued"])
+            continue
+        fault = _fault(line)
+        if fault:
+            raise DataError(f"study {path}: line {i} {fault}. Delete that line to run its job again")
+        rows.setdefault((line["planner"], line["seed"]), line)
+    return (header | {"continued": continued} if continued else header), list(rows.values())
+
+
+def _fault(row: Any) -> str:
+    """Why a line is no row, or an empty string."""
+    if not isinstance(row, dict):
+        return f"is {row!r}, expected a row of a planner and a seed"
+    kinds = {"planner": str, "seed": int, "reached": bool, "collided": bool, "planning_ms": list}
+    for key, kind in kinds.items():
+        if key not in row:
+            return f"has no {key}"
+        if not isinstance(row[key], kind) or (kind is int and isinstance(row[key], bool)):
+            return f"has {key} = {row[key]!r}, expected {kind.__name__}"
+    times = row["planning_ms"]
+    if not all(isinstance(v, int | float) and not isinstance(v, bool) and 0 <= v < float("inf") for v in times):
+        return f"has planning_ms = {times!r}, expected finite numbers of at least 0"
+    return ""
 
 
 def run_study(
@@ -70,24 +106,36 @@ def run_study(
         settings: JSON that decides the rows; a study file with other settings is refused.
         processes: worker processes (spawned); 1 works in this one.
 
+    When this machine or these versions differ from those that the study was last worked on with, a line
+    `{"continued": {...}}` says so before the new rows.
+
     Raises:
-        ConfigError: `path` belongs to a study with other settings, or another process is writing it.
+        ConfigError: `path` belongs to a study with other settings, or another process is writing it; no planner or
+            seed is named, or one twice.
+        DataError: `path` is no study, or `work` returns no row.
     """
-    path, settings = Path(path), json.loads(json.dumps(settings))
+    for what, given in (("planners", planners), ("seeds", seeds)):
+        if not len(given) or len(set(given)) < len(given):
+            raise ConfigError(f"study: {what} are {list(given)}, expected at least one, and each once")
+    path, settings = Path(path), loads(dumps(settings))
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab") as file:
         _lock(file, path)
         header, rows = _resume(file, path, settings, device)
         done = {(r["planner"], r["seed"]) for r in rows}
         jobs = [(p, s) for s in seeds for p in planners if (p, s) not in done]  # by seed: a killed study stays paired
+        if jobs:
+            header = _continue(file, header, device)
         total = len(planners) * len(seeds)
         with tqdm(total=total, initial=total - len(jobs), unit="episode", disable=None) as bar:
             for (planner, seed), result in _results(work, jobs, processes):
                 row = {"planner": planner, "seed": seed, **result}
-                file.write(json.dumps(row).encode() + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
-                rows.append(row)
+                if fault := _fault(row):
+                    raise DataError(
+                        f"study {path}: the row of planner {planner}, seed {seed} {fault}; nothing was written"
+                    )
+                _append(file, row)
+                rows.append(strict(row))
                 bar.update()
     wanted = {(p, s): (i, s) for i, p in enumerate(planners) for s in seeds}
     rows = [r for r in rows if (r["planner"], r["seed"]) in wanted]
@@ -99,8 +147,7 @@ def _resume(file: Any, path: Path, settings: dict[str, Any], device: str) -> tup
     file.truncate(raw.rfind(b"\n") + 1)
     if b"\n" not in raw:
         header = {"study": FORMAT, "settings": settings, "made_with": provenance(device)}
-        file.write(json.dumps(header).encode() + b"\n")
-        file.flush()
+        _append(file, header)
         return header, []
     header, rows = read_study(path)
     if header["settings"] != settings:
@@ -111,6 +158,22 @@ def _resume(file: Any, path: Path, settings: dict[str, Any], device: str) -> tup
             "Give the same ones, another name=..., or move the file away"
         )
     return header, rows
+
+
+def _continue(file: Any, header: dict[str, Any], device: str) -> dict[str, Any]:
+    """The header, with what the study goes on with noted when that is new."""
+    history = [header["made_with"], *header.get("continued", [])]
+    now = provenance(device)
+    if history[-1] == now:
+        return header
+    _append(file, {"continued": now})
+    return header | {"continued": [*history[1:], now]}
+
+
+def _append(file: Any, line: dict[str, Any]) -> None:
+    file.write(dumps(line).encode() + b"\n")
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def _results(work: Work, jobs: Sequence[Job], processes: int) -> Iterator[tuple[Job, Row]]:

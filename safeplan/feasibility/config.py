@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from safeplan.errors import ConfigError
+from safeplan.schema import in_range
 
 PICKS = ("minqc", "maxq", "maxq_feasible")
 VIOLATIONS = ("relabel", "column")
@@ -52,16 +53,28 @@ class FisorConfig:
             raise ConfigError(f"fisor.pick is {self.pick!r}, expected one of {', '.join(PICKS)}")
         if self.violation not in VIOLATIONS:
             raise ConfigError(f"fisor.violation is {self.violation!r}, expected one of {', '.join(VIOLATIONS)}")
-        for name in ("gamma", "tau_reward", "tau_feasible"):
-            if not 0.0 < getattr(self, name) < 1.0:
-                raise ConfigError(f"fisor.{name} is {getattr(self, name)}, expected a number between 0 and 1")
-        for name in ("batch", "actor_steps", "critic_rows", "candidates", "steps", "hidden"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"fisor.{name} is {getattr(self, name)}, expected at least 1")
+        in_range(
+            self,
+            "fisor",
+            {
+                "inside (0, 1)": "gamma tau_reward tau_feasible",
+                "in (0, 1]": "target_rate ema_rate",
+                "in [0, 1)": "dropout",
+                "positive": "lr cost_clip reward_clip",
+                "not negative": "cost_temperature reward_temperature cost_clip_low",
+                "finite": "violating satisfying",
+                "count": "batch actor_steps critic_rows hidden actor_width actor_blocks steps candidates",
+                "count or 0": "actor_decay_steps",
+            },
+        )
         if self.batch % self.actor_steps or self.critic_rows > self.batch:
             raise ConfigError(
                 f"fisor.batch is {self.batch}: actor_steps ({self.actor_steps}) must divide it and "
                 f"critic_rows ({self.critic_rows}) must not exceed it"
+            )
+        if self.cost_clip_low > self.cost_clip:
+            raise ConfigError(
+                f"fisor.cost_clip_low is {self.cost_clip_low}, expected at most cost_clip ({self.cost_clip})"
             )
         if not self.satisfying < 0.0 < self.violating:
             raise ConfigError(

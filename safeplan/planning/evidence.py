@@ -2,19 +2,20 @@
 
 import hashlib
 import json
-import os
+import math
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from safeplan.dynamics.system import System
 from safeplan.errors import DataError
+from safeplan.planning.plan_file import FORMAT, load_plans, write_json
 from safeplan.reach import clopper_pearson, count_collisions
+from safeplan.strict_json import strict
 from safeplan.types import Certificate, CutNormalBelief, Plan, Reference, Scene
 
-FORMAT = 1
+__all__ = ["FORMAT", "Check", "check_plan", "load_plans", "plan_record", "write_json"]
 
 
 def plan_record(t: float, plan: Plan) -> dict[str, Any]:
@@ -47,6 +48,7 @@ def plan_record(t: float, plan: Plan) -> dict[str, Any]:
             "times_s": risk.times.tolist(),
             "per_step": risk.per_step.tolist(),
         }
+    record = strict(record)  # before it is hashed: the hash must come out again from the file
     record["hash"] = _hash(record)
     return record
 
@@ -58,15 +60,6 @@ def _hash(record: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()
 
 
-def write_json(path: str | Path, data: Any) -> None:
-    """Write to a temporary name, then rename."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(data))
-    temporary.replace(path)
-
-
 @dataclass(frozen=True)
 class Check:
     """One plan recomputed: what was claimed, what came out, and whether they agree."""
@@ -75,6 +68,7 @@ class Check:
     status: str
     claimed: float
     recomputed: float
+    confidence: float
     k: int
     k_again: int
     n: int
@@ -87,44 +81,40 @@ class Check:
         return not self.faults
 
 
-def load_plans(path: str | Path) -> dict[str, Any]:
-    """Read plan.json.
-
-    Raises:
-        DataError: missing, not JSON, or not a plan file of this format.
-    """
-    path = Path(path)
-    if not path.exists():
-        raise DataError(f"{path}: no such file; `safeplan plan` writes plan.json into its run folder")
-    try:
-        data = json.loads(path.read_text())
-    except (ValueError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"{path}: not readable as JSON ({error}); it may be cut short: run `safeplan plan` again"
-        ) from None
-    if not isinstance(data, dict) or data.get("format") != FORMAT or not isinstance(data.get("plans"), list):
-        found = data.get("format") if isinstance(data, dict) else type(data).__name__
-        raise DataError(f"{path}: format {found!r}, expected a plan file of format {FORMAT} with a list `plans`")
-    return data
-
-
-def check_plan(system: System, record: dict[str, Any], fresh_seed: int, fresh_n: int = 2000) -> Check:
-    """Recompute one certificate from its seed, and test its bound on `fresh_n` draws that nobody has seen.
+def check_plan(system: System, data: dict[str, Any], index: int, fresh_seed: int, fresh_n: int = 2000) -> Check:
+    """Recompute the certificate of plan `index` from its seed, and test its bound on `fresh_n` draws nobody has seen.
 
     Disagreement: the recorded hash or collision count does not come out again, the bound is not what Clopper-Pearson
-    gives, or the fresh draws contradict the bound at 99.9 % confidence.
+    gives, its gamma or confidence is not what the settings ask for, or the fresh draws contradict it (at 99.9 %).
+
+    Args:
+        data: as `load_plans` gives it; the plan has a certificate.
+
+    Raises:
+        DataError: the plan is of another system.
     """
-    faults = []
-    if record["belief"] is None:
-        raise DataError(
-            f"plan at {record['time_s']:.2f} s: its belief is of a kind that cannot be stored, nor verified"
-        )
+    record, settings, faults = data["plans"][index], data["planner"], []
     c = Certificate(**{**record["certificate"], "assumes": tuple(record["certificate"]["assumes"])})
     if _hash(record) != record["hash"]:
         faults.append("the plan, belief or scene was changed after it was certified (hash differs)")
-    states, controls, gains = (np.array(record[k]) for k in ("states", "controls", "gains"))
+    states, controls, gains = (np.array(record[k], float) for k in ("states", "controls", "gains"))
     reference = Reference(states, controls, gains, record["dt"])
     belief, scene = CutNormalBelief.from_dict(record["belief"]), Scene.from_dict(record["scene"])
+    found = {"states": states.shape[1], "controls": controls.shape[1], "parameters": len(belief.theta_mean)}
+    for (what, there), here in zip(found.items(), (system.n, system.m, system.p), strict=True):
+        if there != here:
+            raise DataError(
+                f"plans[{index}]: it has {there} {what}, system {system.name!r} has {here}: the file's `system` is not "
+                "the one that was planned for. Restore the file, or run `safeplan plan` again"
+            )
+    spend = settings["delta"] / 2**c.attempt
+    if not math.isclose(c.delta, spend, rel_tol=1e-9):
+        faults.append(
+            f"its confidence is {1 - c.delta:.4%}, the settings ask for {1 - spend:.4%} "
+            f"(1 - planner.delta / 2^{c.attempt}, planner.delta = {settings['delta']:g})"
+        )
+    if not math.isclose(c.gamma, settings["gamma"], rel_tol=1e-9):
+        faults.append(f"its gamma is {c.gamma:.3g}, the settings ask for planner.gamma = {settings['gamma']:.3g}")
     again = count_collisions(system, reference, belief, scene, c.n, c.seed)
     upper = clopper_pearson(again, c.n, c.delta)[1]
     if again != c.k:
@@ -137,4 +127,16 @@ def check_plan(system: System, record: dict[str, Any], fresh_seed: int, fresh_n:
     low = clopper_pearson(fresh, fresh_n, 2e-3, two_sided=True)[0]
     if low > c.upper:
         faults.append(f"{fresh} of {fresh_n} fresh draws collide: at least {low:.3g}, above the bound {c.upper:.3g}")
-    return Check(record["time_s"], record["status"], c.upper, upper, c.k, again, c.n, fresh, fresh_n, tuple(faults))
+    return Check(
+        record["time_s"],
+        record["status"],
+        c.upper,
+        upper,
+        1 - c.delta,
+        c.k,
+        again,
+        c.n,
+        fresh,
+        fresh_n,
+        tuple(faults),
+    )

@@ -1,8 +1,9 @@
 """Checkpoints that appear whole or not at all, say what they are, and run no code when loaded.
 
-A checkpoint is a folder with `model.safetensors` (weights for inference; kind, settings, versions, data hash and
-checksums in the metadata) and `state.pt` (everything that resuming needs, read with `weights_only=True`).
-Shipped weights are the first file alone.
+A checkpoint is a folder with `model.safetensors` (weights for inference; kind, settings, versions, data hash and their
+checksum in the metadata), `state.pt` (everything that resuming needs, read with `weights_only=True`) and `sums.json`
+(checksums of both, so that neither is taken from another checkpoint). Shipped weights are the first file alone.
+The same training gives the same bytes in `model.safetensors`: nothing about time enters it.
 """
 
 import hashlib
@@ -19,9 +20,8 @@ import torch
 
 from safeplan.errors import CheckpointError
 
-FORMAT = 1
-MODEL, STATE = "model.safetensors", "state.pt"
-_AGAIN = "Train again, or restore the file from a copy"
+FORMAT = 2  # 1 had the checksum beside the header, and that of state.pt inside it
+MODEL, STATE, SUMS = "model.safetensors", "state.pt", "sums.json"
 
 
 @dataclass(frozen=True)
@@ -72,12 +72,11 @@ def save_model(path: Path, kind: str, tensors: dict[str, torch.Tensor], meta: di
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
-    header = json.dumps(
-        {"format": FORMAT, "kind": kind, "meta": meta, "info": {"versions": versions(), **info}}, sort_keys=True
-    )
+    header = {"format": FORMAT, "kind": kind, "meta": meta, "info": {"versions": versions(), **info}}
+    signed = {**header, "sha256": _model_digest(json.dumps(header, sort_keys=True), tensors)}
     temp = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        save_file(tensors, temp, {"safeplan": header, "sha256": _model_digest(header, tensors)})
+        save_file(tensors, temp, {"safeplan": json.dumps(signed, sort_keys=True)})  # several keys come in any order
         _sync(temp)
         os.replace(temp, path)
     finally:
@@ -98,23 +97,40 @@ def load_model(path: str | Path) -> Model:
         folder = latest(path) or path
         path = folder / MODEL
     if not path.is_file():
+        if path.name == MODEL and path.parent.parent.name == "checkpoints" and path.parent.is_dir():
+            raise CheckpointError(f"checkpoint {path}: no such file. {_remedy(path)}")
         raise CheckpointError(f"checkpoint {path}: no such file. Give a .safetensors file or the folder of a run")
     try:
         with safe_open(path, framework="pt") as file:
             notes = file.metadata() or {}
             tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, RuntimeError) as e:
-        raise CheckpointError(f"checkpoint {path}: corrupt ({e}). {_AGAIN}") from e
+        raise CheckpointError(f"checkpoint {path}: corrupt ({e}). {_remedy(path)}") from e
     if "safeplan" not in notes:
         raise CheckpointError(f"checkpoint {path}: not written by safeplan (metadata keys: {sorted(notes) or 'none'})")
-    if _model_digest(notes["safeplan"], tensors) != notes.get("sha256"):
-        raise CheckpointError(f"checkpoint {path}: corrupt, its content does not match its checksum. {_AGAIN}")
-    header = json.loads(notes["safeplan"])
+    try:
+        header = json.loads(notes["safeplan"])
+        claimed, signed = notes.get("sha256"), notes["safeplan"]
+        if claimed is None:
+            claimed = header.pop("sha256", None)
+            signed = json.dumps(header, sort_keys=True)
+    except (ValueError, AttributeError) as e:
+        raise CheckpointError(f"checkpoint {path}: corrupt, its metadata is no JSON ({e}). {_remedy(path)}") from e
+    if _model_digest(signed, tensors) != claimed:
+        raise CheckpointError(f"checkpoint {path}: corrupt, its content does not match its checksum. {_remedy(path)}")
     if header["format"] > FORMAT:
         raise CheckpointError(
             f"checkpoint {path}: format {header['format']}, this safeplan reads up to {FORMAT}. Upgrade safeplan"
         )
     return Model(header["kind"], tensors, header["meta"], header["info"])
+
+
+def _remedy(path: Path) -> str:
+    """What to do about a file that cannot be read: the checkpoint before it is still there, in a run's folder."""
+    folder = path.parent
+    if folder.parent.name == "checkpoints":
+        return f"Delete {folder} to go on from the checkpoint before it"
+    return "Train again, or restore the file from a copy"
 
 
 def save(
@@ -127,7 +143,9 @@ def save(
     temp.mkdir(parents=True)
     torch.save(state, temp / STATE)
     _sync(temp / STATE)
-    save_model(temp / MODEL, kind, tensors, meta, state_sha256=_file_digest(temp / STATE), **info)
+    save_model(temp / MODEL, kind, tensors, meta, **info)
+    (temp / SUMS).write_text(json.dumps({name: _file_digest(temp / name) for name in (MODEL, STATE)}))
+    _sync(temp / SUMS)
     _sync(temp)
     shutil.rmtree(folder, ignore_errors=True)
     os.rename(temp, folder)
@@ -144,16 +162,29 @@ def load(folder: str | Path) -> tuple[Model, Any]:
     folder = Path(folder)
     model, path = load_model(folder / MODEL), folder / STATE
     if not path.is_file():
-        raise CheckpointError(f"checkpoint {path}: no such file, so training cannot go on from here. {_AGAIN}")
-    if _file_digest(path) != model.info.get("state_sha256"):
-        raise CheckpointError(
-            f"checkpoint {path}: corrupt, its content does not match its checksum. "
-            f"Delete {folder} to go on from the checkpoint before it"
-        )
+        raise CheckpointError(f"checkpoint {path}: no such file, so training cannot go on from here. {_remedy(path)}")
+    sums = _sums(folder, model)
+    for name in (MODEL, STATE):
+        if name in sums and _file_digest(folder / name) != sums[name]:
+            raise CheckpointError(
+                f"checkpoint {folder / name}: corrupt, its content does not match its checksum. {_remedy(path)}"
+            )
     try:
         return model, torch.load(path, map_location="cpu", weights_only=True)
     except Exception as e:  # torch.load raises pickle, zip and runtime errors alike
-        raise CheckpointError(f"checkpoint {path}: cannot be read ({e}). {_AGAIN}") from e
+        raise CheckpointError(f"checkpoint {path}: cannot be read ({e}). {_remedy(path)}") from e
+
+
+def _sums(folder: Path, model: Model) -> dict[str, str]:
+    """Checksums by file name; format 1 had that of state.pt in the model file."""
+    path = folder / SUMS
+    if not path.is_file() and "state_sha256" in model.info:
+        return {STATE: model.info["state_sha256"]}
+    try:
+        sums = json.loads(path.read_text())
+        return {name: str(sums[name]) for name in (MODEL, STATE)}
+    except (OSError, ValueError, KeyError, TypeError) as e:
+        raise CheckpointError(f"checkpoint {path}: cannot be read ({e}). {_remedy(path)}") from e
 
 
 def latest(run_dir: str | Path) -> Path | None:

@@ -11,9 +11,9 @@ from safeplan.errors import CheckpointError, ConfigError
 from safeplan.imaging.classifier import Classifier
 from safeplan.imaging.config import ClassifierConfig
 from safeplan.imaging.datasets import ImageSet, to_unit
+from safeplan.training.ema_learner import learning_rate
 from safeplan.training.image import facts_of, source_of
 from safeplan.training.sources import TransitionSource
-from safeplan.training.trajectory import learning_rate
 
 
 class ClassifierLearner:

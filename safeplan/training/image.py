@@ -14,12 +14,11 @@ from safeplan.imaging.backbone import LabelUNet
 from safeplan.imaging.config import ImageConfig
 from safeplan.imaging.datasets import ImageSet, to_unit
 from safeplan.imaging.model import ImageModel, denoiser
-from safeplan.nets import ema_update
+from safeplan.training.ema_learner import EmaLearner, learning_rate
 from safeplan.training.sources import TransitionSource
-from safeplan.training.trajectory import learning_rate
 
 
-class ImageLearner:
+class ImageLearner(EmaLearner):
     """Network, its EMA and optimiser, behind the `Learner` protocol.
 
     Args:
@@ -54,28 +53,7 @@ class ImageLearner:
         x0, cond = to_unit(batch["images"]), {"label": batch["labels"]}
         with torch.autocast(self.device.type, torch.bfloat16, enabled=c.bf16):
             loss = denoising_loss(self.denoiser, x0, cond, None, generator, drop=c.drop)
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), c.clip_grad)
-        self.optimiser.param_groups[0]["lr"] = learning_rate(c, self.updates)
-        self.optimiser.step()
-        self.updates += 1
-        ema_update(self.ema, self.net, max(c.ema_rate, 1.0 / (self.updates + 1)))
-        return {"loss": loss.detach(), "grad_norm": norm.detach()}
-
-    def state_dict(self) -> dict[str, Any]:
-        return {
-            "net": self.net.state_dict(),
-            "ema": self.ema.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "updates": self.updates,
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.net.load_state_dict(state["net"])
-        self.ema.load_state_dict(state["ema"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.updates = state["updates"]
+        return self.descend(loss, c, learning_rate(c, self.updates))
 
     def export(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         return {f"net.{k}": v for k, v in self.ema.state_dict().items()}, self.config

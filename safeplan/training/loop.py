@@ -6,6 +6,7 @@ where it is built and needs no change here.
 """
 
 import csv
+import math
 import os
 import sys
 import time
@@ -58,14 +59,14 @@ def train(
 ) -> Path:
     """Train up to `updates` updates in all and return the last checkpoint's folder.
 
-    The same call again goes on from the newest checkpoint, or returns at once when it is complete. Writes
+    The same call again goes on from the newest checkpoint, or returns at once when it is complete or beyond. Writes
     `checkpoints/<update>/` (the newest `keep`) and `metrics.csv` under `run_dir`.
 
     Raises:
         CheckpointError: `run_dir` holds a run with other settings, seed or data; a corrupt checkpoint; another process
             is training there.
         ConfigError: a count below 1.
-        SafeplanError: a loss is no longer finite.
+        SafeplanError: a loss or a weight is no longer finite; nothing is written then.
     """
     for name, value in (("updates", updates), ("checkpoint_every", checkpoint_every), ("log_every", log_every)):
         if value < 1:
@@ -81,10 +82,14 @@ def train(
         for i in tqdm(range(start, updates), initial=start, total=updates, unit="update", disable=quiet):
             metrics = learner.update(source.batch(i, seed), torch_rng(seed, "update", i))
             done = i + 1
-            if done % log_every == 0 or done == updates:
+            logged = done % log_every == 0 or done == updates
+            saved = done % checkpoint_every == 0 or done == updates
+            if logged or saved:
+                numbers = _finite(done, metrics)
+            if logged:
                 seconds = before + time.monotonic() - began
-                log.write(done, {k: float(v) for k, v in metrics.items()} | {"seconds": round(seconds, 3)})
-            if done % checkpoint_every == 0 or done == updates:
+                log.write(done, numbers | {"seconds": round(seconds, 3)})
+            if saved:
                 _save(learner, source, run_dir, done, seed, before + time.monotonic() - began)
                 checkpoint.prune(run_dir, max(keep, 1))
     last = checkpoint.latest(run_dir)
@@ -92,12 +97,40 @@ def train(
     return last
 
 
+_LOWER = "Lower policy.lr or check the data; the last checkpoint is as it was"
+
+
+def _finite(done: int, metrics: Mapping[str, float | Tensor]) -> dict[str, float]:
+    """Metrics as numbers; SafeplanError before a NaN is logged or saved."""
+    numbers = {k: float(v) for k, v in metrics.items()}
+    bad = [k for k, v in numbers.items() if not math.isfinite(v)]
+    if bad:
+        raise SafeplanError(f"update {done}: {', '.join(bad)} is not finite. {_LOWER}")
+    return numbers
+
+
 def _save(learner: Learner, source: Source, run_dir: Path, done: int, seed: int, seconds: float) -> None:
     tensors, meta = learner.export()
+    learned = learner.state_dict()
+    bad = next(_unfinite({"model": tensors, "state": learned}), None)
+    if bad is not None:  # the losses were finite, the step that followed them was not
+        raise SafeplanError(f"update {done}: {bad} is not finite. {_LOWER}")
     run = {"kind": learner.kind, "config": learner.config, "seed": seed, "data": source.digest}
-    state = {"step": done, "run": run, "seconds": seconds, "learner": learner.state_dict()}
+    state = {"step": done, "run": run, "seconds": seconds, "learner": learned}
     folder = run_dir / "checkpoints" / f"{done:09d}"
     checkpoint.save(folder, learner.kind, tensors, meta, state, step=done, seed=seed, data=source.digest)
+
+
+def _unfinite(value: Any, name: str = "") -> Iterator[str]:
+    """Names of the tensors in a nested state that hold a NaN or an infinity."""
+    if isinstance(value, Mapping):
+        for key, part in value.items():
+            yield from _unfinite(part, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, list | tuple):
+        for i, part in enumerate(value):
+            yield from _unfinite(part, f"{name}.{i}")
+    elif isinstance(value, Tensor) and value.is_floating_point() and not bool(torch.isfinite(value).all()):
+        yield name
 
 
 def _resume(learner: Learner, source: Source, run_dir: Path, seed: int) -> tuple[int, float]:
@@ -149,9 +182,6 @@ class _Metrics:
             os.replace(temp, path)
 
     def write(self, done: int, metrics: dict[str, float]) -> None:
-        bad = [k for k, v in metrics.items() if v != v or abs(v) == float("inf")]
-        if bad:
-            raise SafeplanError(f"update {done}: {', '.join(bad)} is not finite. Lower policy.lr or check the data")
         new = not self.path.is_file() or self.path.stat().st_size == 0
         with self.path.open("a", newline="") as file:
             out = csv.writer(file)

@@ -7,7 +7,7 @@ import copy
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +17,9 @@ from safeplan.data import Log
 from safeplan.diffusion import Denoiser, VPCosine, denoising_loss
 from safeplan.dynamics.system import System
 from safeplan.errors import CheckpointError, ConfigError, DataError
-from safeplan.nets import TemporalUNet, ema_update
+from safeplan.nets import TemporalUNet
+from safeplan.schema import in_range
+from safeplan.training.ema_learner import EmaLearner, learning_rate
 from safeplan.training.sources import WindowSource
 from safeplan.training.trajectory_codec import Codec, Layout, tokens
 from safeplan.training.trajectory_model import TrajectoryModel, pinned
@@ -46,27 +48,26 @@ class TrajectoryConfig:
     weight_clip: float = 4.0  # ... cut at this many times more and less than 1
 
     def __post_init__(self) -> None:
-        for name in ("horizon", "width", "emb", "batch"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"trajectory: {name}={getattr(self, name)}, expected at least 1")
+        in_range(
+            self,
+            "trajectory",
+            {
+                "count": "horizon width emb batch",
+                "count or 0": "warmup decay_updates",
+                "positive": "lr clip_grad",
+                "not negative": "weight_decay temperature",
+                "in (0, 1]": "ema_rate",
+                "in [0, 1)": "drop",
+                "at least 1": "weight_clip",
+            },
+        )
+        if self.width % 8:
+            raise ConfigError(f"trajectory.width is {self.width}, expected a multiple of 8")
         if self.predict not in ("x0", "v", "eps"):
-            raise ConfigError(f"trajectory: predict={self.predict!r}, use x0, v or eps")
-        if not 0 <= self.drop < 1 or self.weight_clip < 1 or self.lr <= 0:
-            raise ConfigError(f"trajectory: need 0 <= drop < 1, weight_clip >= 1, lr > 0; got {self}")
+            raise ConfigError(f"trajectory.predict is {self.predict!r}, expected one of x0, v, eps")
 
 
-class Schedule(Protocol):
-    """Settings with a learning rate."""
-
-    @property
-    def lr(self) -> float: ...
-    @property
-    def warmup(self) -> int: ...
-    @property
-    def decay_updates(self) -> int: ...
-
-
-class TrajectoryLearner:
+class TrajectoryLearner(EmaLearner):
     """Network, its EMA and optimiser, behind the `Learner` protocol."""
 
     kind = "trajectory"
@@ -96,28 +97,7 @@ class TrajectoryLearner:
         cond = pinned(self.codec, batch["obs"])
         x0 = cond.pin.write(x0)  # type: ignore[union-attr]
         loss = denoising_loss(self.denoiser, x0, cond, batch["weights"], generator, drop=c.drop, entry_weights=keep)
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), c.clip_grad)
-        self.optimiser.param_groups[0]["lr"] = learning_rate(c, self.updates)
-        self.optimiser.step()
-        self.updates += 1
-        ema_update(self.ema, self.net, max(c.ema_rate, 1.0 / (self.updates + 1)))
-        return {"loss": loss.detach(), "grad_norm": norm.detach()}
-
-    def state_dict(self) -> dict[str, Any]:
-        return {
-            "net": self.net.state_dict(),
-            "ema": self.ema.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "updates": self.updates,
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.net.load_state_dict(state["net"])
-        self.ema.load_state_dict(state["ema"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.updates = state["updates"]
+        return self.descend(loss, c, learning_rate(c, self.updates))
 
     def export(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors = {f"net.{k}": v for k, v in self.ema.state_dict().items()}
@@ -185,14 +165,6 @@ def entry_weights(layout: Layout, alive: Tensor) -> Tensor:
     action = torch.nn.functional.pad(alive[:, 1:], (0, dead + 1))
     both = torch.cat([state[..., None].expand(-1, -1, layout.n), action[..., None].expand(-1, -1, layout.m)], -1)
     return PAD_WEIGHT + (1 - PAD_WEIGHT) * both
-
-
-def learning_rate(c: Schedule, step: int) -> float:
-    """Linear warm-up, then cosine to a tenth."""
-    rate = c.lr * min(1.0, (step + 1) / max(c.warmup, 1))
-    if c.decay_updates:
-        rate *= 0.55 + 0.45 * math.cos(math.pi * min(step / c.decay_updates, 1.0))
-    return rate
 
 
 def _network(layout: Layout, c: TrajectoryConfig) -> TemporalUNet:

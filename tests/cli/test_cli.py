@@ -124,6 +124,62 @@ def test_plan_writes_evidence_that_verify_confirms(capsys, elsewhere):
     assert "do not hold" in refused(capsys, "verify", "changed.json", "fresh=500")
 
 
+DAMAGED = {
+    "numbers": ({"plans": [1, 2]}, "plans[0] is 1"),
+    "word": ({"system": "x"}, "system is 'x'"),
+    "driving": ({"system": {"env": "driving"}}, "plans[0]: it has 9 states, system 'bicycle' has 4"),
+    "list": ({"system": {"env": ["driving"]}}, "its system is {'env': ['driving']}"),
+    "nothing": ({"system": {}}, "its system is {}"),
+    "gone": ({"system": {"file": "/nowhere.py", "sha256": "0"}}, "/nowhere.py, the vehicle"),
+    "number": ({"system": {"file": 3}}, "its system is {'file': 3}"),
+    "planner": ({"planner": {"gamma": 2, "delta": 0.05}}, "planner: gamma is 2"),
+}
+
+
+def test_verify_refuses_damaged_files_in_one_line(capsys, elsewhere):
+    main(["plan", "env=hovercraft", "animate=false", "env.max_seconds=0.3", "weights=none", "planner.clock=cpu"])
+    capsys.readouterr()
+    data = json.loads((elsewhere / "runs" / "plan_hovercraft" / "seed_0" / "plan.json").read_text())
+    for how, (change, words) in DAMAGED.items():
+        (elsewhere / f"{how}.json").write_text(json.dumps({**data, **change}))
+        assert words in refused(capsys, "verify", f"{how}.json")
+    data["plans"][0].pop("gains")
+    (elsewhere / "gains.json").write_text(json.dumps(data))
+    assert "gains.json: plans[0]: gains is missing" in refused(capsys, "verify", "gains.json")
+    assert "a folder; give the plan.json in it" in refused(capsys, "verify", str(elsewhere))
+
+
+def test_verify_says_how_sure_the_worst_bound_is(capsys, elsewhere):
+    """A certificate of another confidence than was asked for is a fault, whatever else is forged to fit it."""
+    from safeplan.planning.evidence import _hash
+    from safeplan.reach import clopper_pearson
+
+    main(["plan", "env=hovercraft", "animate=false", "env.max_seconds=0.3", "weights=none", "planner.clock=cpu"])
+    path = elsewhere / "runs" / "plan_hovercraft" / "seed_0" / "plan.json"
+    capsys.readouterr()
+    main(["verify", str(path), "fresh=100"])
+    assert re.search(r"Worst bound of a certified plan: 0\.\d\d% with 9\d\.\d\d% confidence", capsys.readouterr().out)
+    data = json.loads(path.read_text())
+    record = data["plans"][0]
+    c = record["certificate"]
+    c["delta"] = 0.9
+    c["upper"] = clopper_pearson(c["k"], c["n"], c["delta"])[1]
+    record["hash"] = _hash(record)
+    path.write_text(json.dumps(data))
+    with pytest.raises(SystemExit):
+        main(["verify", str(path), "fresh=100"])
+    assert "its confidence is 10.0000%, the settings ask for 97.5" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("where", ["hydra.run.dir=taken/x", "hydra.run.dir=/proc/x"])
+def test_a_run_folder_that_cannot_be_made(capsys, elsewhere, where):
+    if "/proc/" in where and not Path("/proc").is_dir():
+        pytest.skip("no /proc here")
+    (elsewhere / "taken").write_text("a file")
+    err = refused(capsys, "plan", "env=point_robot", "weights=none", where)
+    assert where.partition("=")[2] in err and "hydra.run.dir=FOLDER" in err
+
+
 def test_sweep_gives_every_seed_its_folder(elsewhere):
     main(["plan", "env=point_robot", "-m", "seed=0,1", "animate=false", "env.max_seconds=0.3", "weights=none"])
     assert len(list((elsewhere / "runs" / "plan_point_robot").rglob("plan.json"))) == 2
@@ -158,6 +214,10 @@ def test_train_runs_and_the_same_command_ends_at_once(capsys, elsewhere, tiny_lo
     before = weights.stat().st_mtime_ns
     main(argv)
     assert weights.stat().st_mtime_ns == before
+    capsys.readouterr()
+    main([*argv, "updates=3"])
+    last = last_line(capsys)
+    assert last.startswith("results: ") and "nothing was trained: this run is at 4 updates already, updates=3" in last
     assert "other settings" in refused_lines(capsys, *argv, "policy.lr=1.0")
 
 
@@ -203,3 +263,6 @@ def test_evaluate_resumes_and_writes_the_table(capsys, elsewhere):
     err = refused(capsys, *base, "episodes=2", "planner.clock=cpu", "tuned.mpc.margin=0.05")
     assert "other settings: tuned" in err
     assert "Did you mean 'margin'" in refused(capsys, *base, "name=f", "tuned.mpc.margn=0.05")
+    err = refused(capsys, *base, "planners=[mpc,mpc]")
+    assert "mpc is named more than once" in err
+    assert "Name at least one of: safeplan, mpc" in refused(capsys, *base, "planners=[]")

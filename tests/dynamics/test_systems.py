@@ -175,3 +175,34 @@ def test_acceleration_bound_holds_at_the_extremes(name):
     for i in range(len(system.footprint)):
         a = np.hypot(*((points[2][i][k] - 2 * points[1][i][k] + points[0][i][k]) / h**2 for k in (0, 1)))
         assert a.max() < system.accel_bound, f"disc {i}: {a.max():.1f}"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"position": (0, 9)}, "position is (0, 9), expected two different indices of states, 0 to 3"),
+        ({"position": (1, 1)}, "position is (1, 1)"),
+        ({"position": (-1, 0)}, "position is (-1, 0)"),
+        ({"yaw": 4}, "yaw is 4"),
+        ({"footprint": ()}, "footprint is (), expected at least one disc"),
+        ({"footprint": ((0.0, 0.0, 0.0),)}, "r > 0"),
+        ({"footprint": ((0.0, 0.0, float("nan")),)}, "footprint is (0.0, 0.0, nan)"),
+        ({"yaw": None, "footprint": ((0.1, 0.0, 0.2),)}, "one disc off the centre"),
+        ({"dt": 0.0}, "dt is 0.0, expected seconds above 0"),
+        ({"dt": float("inf")}, "dt is inf"),
+        ({"substeps": 0}, "substeps is 0, expected a whole number of at least 1"),
+        ({"substeps": 1.5}, "substeps is 1.5"),
+        ({"state_cost": (1.0, 1.0, -1.0, 1.0)}, "state_cost is (1.0, 1.0, -1.0, 1.0)"),
+        ({"control_cost": (1.0, 0.0)}, "control_cost is (1.0, 0.0), expected finite numbers above 0"),
+        ({"regulate": (1.0,)}, "regulate has 1 entries, expected 4"),
+        ({"accel_bound": float("nan")}, "accel_bound = nan"),
+        ({"controls": ()}, "controls is (), expected at least one Quantity"),
+        ({"states": (1, 2, 3, 4)}, "is 1, expected each a Quantity"),
+        ({"params": (Quantity("gain", nominal=float("nan")),)}, "gain.nominal is nan"),
+        ({"f": None}, "f is None, expected a function"),
+    ],
+)
+def test_systems_out_of_range_are_refused(changes, words):
+    with pytest.raises(ConfigError) as caught:
+        replace(bicycle(), **changes)
+    assert words in str(caught.value) and "system 'bicycle'" in str(caught.value)

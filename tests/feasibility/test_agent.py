@@ -141,3 +141,30 @@ def test_columns():
 def test_settings_are_checked(change, text):
     with pytest.raises(ConfigError, match=text):
         replace(SMALL, **change)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("lr", 0.0, "above 0"),
+        ("lr", float("nan"), "finite"),
+        ("lr", float("inf"), "finite"),
+        ("dropout", 1.0, "below 1"),
+        ("dropout", -0.1, "at least 0"),
+        ("target_rate", 0.0, "at most 1"),
+        ("ema_rate", 1.5, "at most 1"),
+        ("cost_temperature", float("inf"), "finite"),
+        ("reward_temperature", -1.0, "at least 0"),
+        ("cost_clip", 0.0, "above 0"),
+        ("reward_clip", float("nan"), "above 0"),
+        ("cost_clip_low", 200.0, "at most cost_clip"),
+        ("violating", float("inf"), "finite"),
+        ("actor_width", 0, "at least 1"),
+        ("actor_blocks", 0, "at least 1"),
+        ("candidates", 2.5, "whole number"),
+        ("actor_decay_steps", -1, "at least 0"),
+    ],
+)
+def test_settings_out_of_range_are_named(name, value, expected):
+    with pytest.raises(ConfigError, match=rf"fisor\.{name} is {value}, expected .*{expected}"):
+        replace(SMALL, **{name: value})

@@ -1,6 +1,7 @@
 """The parts of the planner: half-planes, tracking gains, the optimiser, evidence."""
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -9,10 +10,11 @@ from safeplan.dynamics.bicycle import bicycle
 from safeplan.dynamics.hovercraft import hovercraft, hovercraft_belief
 from safeplan.errors import DataError
 from safeplan.planning import FanProposer, Planner, PlannerConfig
-from safeplan.planning.evidence import FORMAT, check_plan, load_plans, plan_record, write_json
+from safeplan.planning.evidence import FORMAT, _hash, check_plan, load_plans, plan_record, write_json
 from safeplan.planning.halfplanes import OFF, nearest, supporting
 from safeplan.planning.nlp import Nlp, Weights
 from safeplan.planning.tracking import lqr_gains
+from safeplan.reach import clopper_pearson
 from safeplan.types import Goal, Obstacle, Scene
 
 SCENE = Scene(
@@ -126,35 +128,143 @@ def made():
     x[:2] = 0.4, 1.0
     scene = Scene((Obstacle(1.0, 1.3, r=0.1, vy=0.05, sigma_v=0.02),), Goal(2, 1, 0.1), (0, 0, 3, 2))
     plan = planner.plan(hovercraft_belief(x), scene, generator=np.random.default_rng(0))
-    return planner.system, plan_record(0.0, plan)
+    record = plan_record(0.0, plan)
+    return planner.system, {"format": FORMAT, "system": {}, "planner": asdict(planner.cfg), "plans": [record]}
 
 
 def test_evidence_survives_json_and_agrees(made, tmp_path):
-    system, record = made
-    write_json(tmp_path / "plan.json", {"format": FORMAT, "plans": [record]})
-    back = load_plans(tmp_path / "plan.json")["plans"][0]
-    check = check_plan(system, back, fresh_seed=9, fresh_n=500)
+    system, data = made
+    write_json(tmp_path / "plan.json", data)
+    check = check_plan(system, load_plans(tmp_path / "plan.json"), 0, fresh_seed=9, fresh_n=500)
     assert check.agrees and check.k == check.k_again and check.claimed == check.recomputed
+    assert check.confidence == 1 - 0.05 / 2 ** data["plans"][0]["certificate"]["attempt"]
     assert [p.name for p in tmp_path.iterdir()] == ["plan.json"], "no temporary file is left"
 
 
 @pytest.mark.parametrize("what", ["states", "k", "upper", "scene"])
 def test_tampering_is_found(made, what):
-    system, record = made
-    bad = json.loads(json.dumps(record))
+    system, data = made
+    data = json.loads(json.dumps(data))
+    bad = data["plans"][0]
     if what == "states":
         bad["states"][5][1] += 0.3
     elif what == "scene":
         bad["scene"]["obstacles"][0]["y"] = 1.0
     else:
         bad["certificate"][what] = {"k": 1, "upper": 1e-4}[what]
-    check = check_plan(system, bad, fresh_seed=9, fresh_n=500)
+    check = check_plan(system, data, 0, fresh_seed=9, fresh_n=500)
     assert not check.agrees and check.faults
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"delta": 0.9}, "confidence is 10.0000%, the settings ask for 97.5000%"),
+        ({"gamma": 0.5}, "gamma is 0.5, the settings ask for planner.gamma = 0.01"),
+        ({"attempt": 2}, "the settings ask for 98.7500%"),
+    ],
+)
+def test_a_certificate_of_another_confidence_or_gamma_is_a_fault(made, changes, words):
+    """Even when everything else is forged to fit: the bound and the hash."""
+    system, data = made
+    data = json.loads(json.dumps(data))
+    record = data["plans"][0]
+    c = record["certificate"]
+    c.update(changes)
+    c["upper"] = clopper_pearson(c["k"], c["n"], c["delta"])[1]
+    record["hash"] = _hash(record)
+    (fault,) = check_plan(system, data, 0, fresh_seed=9, fresh_n=500).faults
+    assert words in fault
+
+
+DAMAGE = {
+    "no gains": (lambda p: p.pop("gains"), "plans[0]: gains is missing"),
+    "no states": (lambda p: p.pop("states"), "plans[0]: states is missing"),
+    "ragged": (lambda p: p["states"][3].pop(), "plans[0]: states has rows of unequal length"),
+    "short": (lambda p: p["gains"].pop(), "plans[0]: gains has shape"),
+    "flat": (lambda p: p.update(controls=[1.0]), "plans[0]: controls has shape [1]"),
+    "text": (lambda p: p["controls"][0].__setitem__(0, "1"), "plans[0]: controls is not all finite numbers"),
+    "nan": (lambda p: p["states"][0].__setitem__(0, "NaN"), "plans[0]: states is not all finite numbers"),
+    "null": (lambda p: p["states"][0].__setitem__(0, None), "plans[0]: states is not all finite numbers"),
+    "dt": (lambda p: p.update(dt=0), "plans[0]: dt is 0"),
+    "status": (lambda p: p.update(status="fine"), "plans[0]: status is 'fine'"),
+    "time": (lambda p: p.update(time_s="now"), "plans[0]: time_s is 'now'"),
+    "list": (lambda p: p.update(certificate=[1]), "plans[0]: certificate is [1]"),
+    "extra": (lambda p: p["certificate"].update(x=1), "plans[0].certificate: unknown key 'x'"),
+    "missing": (lambda p: p["certificate"].pop("seed"), "plans[0].certificate: seed is missing"),
+    "n": (lambda p: p["certificate"].update(n=0), "plans[0].certificate: n is 0"),
+    "huge n": (lambda p: p["certificate"].update(n=10**15), "plans[0].certificate: n is 1000000000000000"),
+    "seed": (lambda p: p["certificate"].update(seed=-1), "plans[0].certificate: seed is -1"),
+    "delta": (lambda p: p["certificate"].update(delta=2), "plans[0].certificate: delta is 2"),
+    "assumes": (lambda p: p["certificate"].update(assumes=3), "plans[0].certificate: assumes is 3"),
+    "belief": (lambda p: p["belief"].pop("x_sd"), "plans[0].belief: x_sd is missing"),
+    "no belief": (lambda p: p.update(belief=None), "plans[0]: its belief is of a kind"),
+    "flags": (lambda p: p["belief"].update(per_stretch=[1]), "plans[0].belief: per_stretch is [1]"),
+    "sd": (lambda p: p["belief"]["x_sd"].__setitem__(0, -1.0), "plans[0].belief: x_sd is not all finite numbers of"),
+    "scene": (lambda p: p["scene"].update(wind=1), "plans[0].scene: unknown key 'wind'"),
+    "goal": (lambda p: p["scene"].update(goal=3), "plans[0].scene.goal is 3"),
+    "radius": (lambda p: p["scene"]["goal"].pop("radius"), "plans[0].scene.goal: radius is missing"),
+    "obstacles": (lambda p: p["scene"].update(obstacles=[4]), "plans[0].scene.obstacles[0] is 4"),
+    "bounds": (lambda p: p["scene"].update(bounds=[1, 2]), "plans[0].scene: bounds has shape [2]"),
+}
+
+
+@pytest.mark.parametrize("how", DAMAGE)
+def test_damaged_plans_are_named(made, tmp_path, how):
+    damage, words = DAMAGE[how]
+    data = json.loads(json.dumps(made[1]))
+    damage(data["plans"][0])
+    (tmp_path / "plan.json").write_text(json.dumps(data))
+    with pytest.raises(DataError) as caught:
+        load_plans(tmp_path / "plan.json")
+    assert words in str(caught.value) and "plan.json: " in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"plans": [1, 2]}, "plans[0] is 1"),
+        ({"plans": 3}, "a list `plans`"),
+        ({"system": "x"}, "system is 'x'"),
+        ({"planner": None}, "planner is None"),
+        ({"planner": {"gamma": 0.01}}, "planner: delta is missing"),
+    ],
+)
+def test_damaged_files_are_named(made, tmp_path, change, words):
+    (tmp_path / "plan.json").write_text(json.dumps({**made[1], **change}))
+    with pytest.raises(DataError) as caught:
+        load_plans(tmp_path / "plan.json")
+    assert words in str(caught.value)
+
+
+def test_a_plan_of_another_system_is_refused(made):
+    with pytest.raises(DataError, match=r"plans\[0\]: it has 9 states, system 'bicycle' has 4"):
+        check_plan(bicycle(), made[1], 0, fresh_seed=9)
+
+
+def test_numbers_that_are_not_finite_are_strings(tmp_path):
+    """Also in a plan: its hash must come out again from the file."""
+    scene = Scene((), Goal(np.nan, 1.0, 0.1), (0, 0, 3, 2))
+    plan = Planner(hovercraft(), PlannerConfig(horizon=8)).plan(hovercraft_belief(np.zeros(9)), scene)
+    record = plan_record(0.0, plan)
+    write_json(tmp_path / "x.json", {"a": [float("inf"), -float("inf")], "plan": record})
+
+    def refuse(token):
+        raise AssertionError(token)
+
+    back = json.loads((tmp_path / "x.json").read_text(), parse_constant=refuse)
+    assert back["a"] == ["Infinity", "-Infinity"] and back["plan"]["scene"]["goal"]["x"] == "NaN"
+    assert _hash(back["plan"]) == record["hash"]
 
 
 def test_unreadable_plan_files(tmp_path):
     with pytest.raises(DataError, match="no such file"):
         load_plans(tmp_path / "none.json")
+    with pytest.raises(DataError, match=r"a folder; give the plan\.json"):
+        load_plans(tmp_path)
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    with pytest.raises(DataError, match="nested too deeply"):
+        load_plans(tmp_path / "deep.json")
     (tmp_path / "cut.json").write_text('{"format": 1, "pl')
     with pytest.raises(DataError, match="not readable as JSON"):
         load_plans(tmp_path / "cut.json")

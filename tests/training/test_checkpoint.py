@@ -61,6 +61,55 @@ def test_absent(folder, tmp_path):
     assert checkpoint.latest(tmp_path / "nowhere") is None
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "state.pt", "sums.json"])
+@pytest.mark.parametrize("size", [None, 0, 20])
+def test_the_remedy_is_to_go_on_from_the_checkpoint_before(folder, name, size):
+    path = folder / name
+    if size is None:
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:size])
+    remedy = rf"{name.replace('.', '[.]')}: .*Delete .*000000003 to go on from the checkpoint before it"
+    with pytest.raises(CheckpointError, match=remedy):
+        checkpoint.load(folder)
+    if name == "model.safetensors":
+        with pytest.raises(CheckpointError, match=remedy):
+            checkpoint.load_model(folder.parent.parent)
+
+
+def test_files_of_two_checkpoints_are_not_mixed(folder):
+    other = checkpoint.save(
+        folder.with_name("000000005"), "toy", TENSORS, {"width": 5}, {"step": 5}, step=5, data="abc"
+    )
+    for name in ("model.safetensors", "state.pt"):
+        mine = (folder / name).read_bytes()
+        (folder / name).write_bytes((other / name).read_bytes())
+        with pytest.raises(CheckpointError, match="does not match its checksum"):
+            checkpoint.load(folder)
+        (folder / name).write_bytes(mine)
+    checkpoint.load(folder)
+
+
+def test_the_same_model_is_the_same_file(tmp_path):
+    """Whatever its state holds, such as seconds; several times, since hash maps order their keys by chance."""
+    for i in range(8):
+        checkpoint.save(tmp_path / str(i), "toy", TENSORS, {"width": 4}, {"seconds": i}, step=3, data="abc")
+    assert len({(tmp_path / str(i) / "model.safetensors").read_bytes() for i in range(8)}) == 1
+
+
+def test_files_of_format_1_are_read(folder):
+    digest = checkpoint._file_digest(folder / "state.pt")
+    info = {"versions": {}, "state_sha256": digest}
+    header = json.dumps({"format": 1, "kind": "toy", "meta": {"width": 4}, "info": info}, sort_keys=True)
+    notes = {"safeplan": header, "sha256": checkpoint._model_digest(header, TENSORS)}
+    save_file(TENSORS, folder / "model.safetensors", notes)
+    (folder / "sums.json").unlink()
+    assert checkpoint.load(folder)[1]["step"] == 3
+    (folder / "state.pt").write_bytes((folder / "state.pt").read_bytes()[:-1])
+    with pytest.raises(CheckpointError, match=r"state\.pt: corrupt"):
+        checkpoint.load(folder)
+
+
 def test_foreign_newer_and_unknown(tmp_path):
     save_file(TENSORS, tmp_path / "foreign.safetensors")
     with pytest.raises(CheckpointError, match="not written by safeplan"):
@@ -87,8 +136,8 @@ def test_a_pickle_with_code_is_refused(folder, tmp_path):
             return os.system, (f"touch {tmp_path}/ran",)
 
     torch.save({"x": Evil()}, folder / "state.pt")
-    digest = checkpoint._file_digest(folder / "state.pt")
-    checkpoint.save_model(folder / "model.safetensors", "toy", TENSORS, {}, state_sha256=digest)
+    sums = {name: checkpoint._file_digest(folder / name) for name in ("model.safetensors", "state.pt")}
+    (folder / "sums.json").write_text(json.dumps(sums))
     with pytest.raises(CheckpointError, match="cannot be read"):
         checkpoint.load(folder)
     assert not (tmp_path / "ran").exists()

@@ -169,6 +169,35 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     assert newest(tmp_path) == 0
 
 
+@pytest.mark.parametrize("what", ["loss", "weight"])
+def test_nan_never_replaces_a_good_checkpoint(tmp_path, what):
+    """Checkpoints lie between the logged updates: losses and weights are looked at before each."""
+    learner, source = fisor_from_log(small_log(), SMALL)
+    options = {"updates": 10, "checkpoint_every": 2, "log_every": 9, "keep": 1}
+    good = learner.update
+
+    def broken(batch, generator):
+        metrics = dict(good(batch, generator))
+        if learner.agent.updates == 6:
+            with torch.no_grad():
+                next(learner.agent.nets["q"].parameters())[:] = torch.nan
+            if what == "loss":
+                metrics["loss_q"] = torch.tensor(torch.nan)
+        return metrics
+
+    learner.update = broken
+    named = "loss_q" if what == "loss" else r"state\.nets\.q\."
+    with pytest.raises(SafeplanError, match=rf"update 6: {named}.*is not finite"):
+        train(learner, source, tmp_path, **options)
+    assert newest(tmp_path) == 4
+    assert all(torch.isfinite(v).all() for v in load_model(tmp_path).tensors.values())
+
+
+def test_two_trainings_end_in_the_same_bytes(whole, tmp_path):
+    other = go(tmp_path, 20)
+    assert (other / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+
+
 def test_load_gives_an_agent_that_acts_alike(whole):
     learner, _ = fisor_from_log(small_log(), SMALL)
     learner.load_state_dict(torch.load(whole / "state.pt", weights_only=True)["learner"])

@@ -10,12 +10,12 @@ from safeplan.dynamics.unicycle import unicycle
 from safeplan.errors import CheckpointError, ConfigError, DataError, ShapeError
 from safeplan.guidance import CFG, Energy
 from safeplan.training import load, train
+from safeplan.training.ema_learner import learning_rate
 from safeplan.training.trajectory import (
     PAD_WEIGHT,
     TrajectoryConfig,
     TrajectoryLearner,
     entry_weights,
-    learning_rate,
     trajectory_from_log,
 )
 from safeplan.training.trajectory_codec import Layout, leaves, tokens
@@ -193,15 +193,38 @@ def test_errors_are_clear(trained):
         model.sample(LOG.observations[0], 2, sampler="magic")
     with pytest.raises(ConfigError, match="n is 0"):
         model.sample(LOG.observations[0], 0)
-    for bad in ({"horizon": 0}, {"predict": "score"}, {"drop": 1.0}):
-        with pytest.raises(ConfigError):
-            TrajectoryConfig(**bad)
+    with pytest.raises(ConfigError, match=r"trajectory\.predict is 'score', expected one of x0, v, eps"):
+        TrajectoryConfig(predict="score")
     with pytest.raises(DataError, match="actions"):
         short = Log(**{**LOG.columns, "actions": LOG.actions[:, :1]})
         trajectory_from_log(short, SYSTEM, SMALL)
     tensors, meta = learner.export()
     with pytest.raises(CheckpointError, match="Train again"):
         TrajectoryLearner.restore({k: v for k, v in tensors.items() if k != "net.inp.weight"}, meta)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("horizon", 0, "at least 1"),
+        ("batch", 1.5, "a whole number"),
+        ("width", 12, "a multiple of 8"),
+        ("warmup", -1, "at least 0"),
+        ("decay_updates", -5, "at least 0"),
+        ("lr", 0.0, "above 0"),
+        ("lr", float("nan"), "above 0"),
+        ("lr", float("inf"), "finite"),
+        ("clip_grad", 0.0, "above 0"),
+        ("weight_decay", -1.0, "at least 0"),
+        ("temperature", float("inf"), "finite"),
+        ("ema_rate", 0.0, "above 0 and at most 1"),
+        ("drop", 1.0, "below 1"),
+        ("weight_clip", 0.5, "at least 1"),
+    ],
+)
+def test_settings_out_of_range_are_named(name, value, expected):
+    with pytest.raises(ConfigError, match=rf"trajectory\.{name} is {value}, expected .*{expected}"):
+        TrajectoryConfig(**{name: value})
 
 
 def test_learning_rate_warms_up_and_decays():

@@ -17,7 +17,7 @@ from safeplan.errors import CapabilityError
 
 
 class Paper(NamedTuple):
-    """Where a method comes from."""
+    """Where a method comes from. authors, venue, arxiv: empty where unknown."""
 
     key: str
     authors: str
@@ -192,13 +192,13 @@ class Guidance:
         raise NotImplementedError
 
     def citation(self) -> str:
-        """One line: who to cite, and which equation the code follows."""
+        """One line: who to cite, and which equation, algorithm or rule of theirs the code follows."""
         if self.paper is None:
             return f"{type(self).__name__}: safeplan"
         p = self.paper
         where = f", {self.equation}" if self.equation else ""
-        ident = f" arXiv:{p.arxiv}." if p.arxiv else ""
-        return f"[{p.key}{where}] {p.authors}. {p.title}. {p.venue}.{ident}"
+        parts = (p.authors, p.title, p.venue, f"arXiv:{p.arxiv}" if p.arxiv else "")
+        return " ".join((f"[{p.key}{where}]", *(f"{part}." for part in parts if part)))
 
 
 def check_capabilities(chain: Sequence[Guidance], offered: frozenset[str]) -> None:

@@ -30,7 +30,7 @@ class AdaptiveGuidance(Guidance):
     sigma_arm: float = float("inf")
 
     paper: ClassVar[Paper | None] = ADAPTIVE
-    equation: ClassVar[str] = "eq. 7"
+    equation: ClassVar[str] = "the cosine rule that ends guidance, on x0"
 
     @property
     def requires(self) -> frozenset[str]:

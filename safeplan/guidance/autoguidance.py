@@ -31,7 +31,7 @@ class AutoGuidance(CFG):
 
     reference: Branch = WEAK
     paper: ClassVar[Paper | None] = AUTOGUIDANCE
-    equation: ClassVar[str] = "eq. 3"
+    equation: ClassVar[str] = "extrapolation away from the weak network"
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +44,7 @@ class ICG(CFG):
 
     reference: Branch = INDEPENDENT
     paper: ClassVar[Paper | None] = TSG_PAPER
-    equation: ClassVar[str] = "eq. 7"
+    equation: ClassVar[str] = "algorithm 1"
 
 
 def shuffled(cond: Any, generator: torch.Generator | None = None) -> Cond:

@@ -26,7 +26,7 @@ def _resize(z: Tensor, size: tuple[int, ...]) -> Tensor:
 
 
 def two_bands(x: Tensor, factor: float) -> tuple[Tensor, Tensor]:
-    """(low, high), low = up(down(x)) by linear resampling to 1/factor of the size; they add up to x [frecas, eq. 6]."""
+    """(low, high), low = up(down(x)) by linear resampling to 1/factor of the size; they add up to x [frecas]."""
     z = _spatial(x)
     small = tuple(max(round(n / factor), 1) for n in z.shape[2:])
     low = _spatial(_resize(_resize(z, small), tuple(z.shape[2:])))
@@ -51,7 +51,7 @@ def _up(z: Tensor, size: tuple[int, ...]) -> Tensor:
 
 
 def pyramid(x: Tensor, levels: int) -> list[Tensor]:
-    """Laplacian pyramid, finest first, in spatial layout; sizes are halved (odd ones rounded down) [burt1983]."""
+    """Laplacian pyramid (Burt and Adelson 1983), finest first, in spatial layout; halved sizes are rounded down."""
     gaussian = [_spatial(x)]
     for _ in range(levels - 1):
         z = gaussian[-1]
@@ -104,7 +104,7 @@ class FACFG(_Bands):
     factor: float = 2.0
 
     paper: ClassVar[Paper | None] = FRECAS
-    equation: ClassVar[str] = "eq. 7"
+    equation: ClassVar[str] = "one scale per frequency band (FA-CFG)"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -123,7 +123,7 @@ class FDG(_Bands):
     scales: tuple[float, ...] = (4.0, 2.0)
 
     paper: ClassVar[Paper | None] = FDG_PAPER
-    equation: ClassVar[str] = "algorithm 2"
+    equation: ClassVar[str] = "one scale per level of a Laplacian pyramid"
 
     def weigh(self, d: Tensor) -> Tensor:
         bands = pyramid(d, len(self.scales))

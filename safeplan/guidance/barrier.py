@@ -86,7 +86,7 @@ class ConstrictingBarrier(Barrier):
     width: float = 1.0
 
     paper: ClassVar[Paper | None] = CONSTRICTING
-    equation: ClassVar[str] = "eq. 11"
+    equation: ClassVar[str] = "the constricting tube, on x0; the worst constraint in closed form"
 
     def slack(self, ctx: Context) -> float:
         return self.width * ctx.sigma_next
@@ -101,7 +101,7 @@ class Project(Guidance):
     interval: Interval = ALWAYS
 
     paper: ClassVar[Paper | None] = PDM
-    equation: ClassVar[str] = "algorithm 1, on x0"
+    equation: ClassVar[str] = "the projected sampling step, on x0"
 
     def __post_init__(self) -> None:
         check_interval(self.interval)

@@ -20,7 +20,7 @@ class Composed(Guidance):
     interval: Interval = ALWAYS
 
     paper: ClassVar[Paper | None] = COMPOSED
-    equation: ClassVar[str] = "eq. 11"
+    equation: ClassVar[str] = "algorithm 1"
 
     def __post_init__(self) -> None:
         check_interval(self.interval)

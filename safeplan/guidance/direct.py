@@ -13,7 +13,7 @@ def direct(
 ) -> Energy:
     """argmin_v scale E(v) + |v - x0|^2 / (2 (sigma^2 - sigma'^2)) as the aim; the noise direction stays.
 
-    The weight is the noise that the step takes out (a^2 / (2 g^2 dt) in the paper), so that the strength does not grow
-    with the number of steps, as it does for an aim without one [direct].
+    The cost acts on the clean estimate alone [direct]. The weight is the noise that the step takes out, so that the
+    strength does not grow with the number of steps, as it does for an aim without one.
     """
     return Energy(energy, scale, metric="step", iterations=iterations, fields="aim", interval=interval)

@@ -19,12 +19,12 @@ from safeplan.guidance.vector import rms
 
 def calibrated_logit(logits: Tensor, label: Tensor, joint: float = 1.0, marginal: float = 0.5) -> Tensor:
     """log[exp(t1 f_y) / sum_i exp(t2 f_i)], `[B]`: t1 = t2 = 1 is log p(y); a lower t2 keeps the gradient alive when
-    p(y) nears 1, t2 = 0 is the logit itself [elucd, eq. 11]."""
+    p(y) nears 1, t2 = 0 is the logit itself [elucd]."""
     return joint * logits.gather(1, label[:, None])[:, 0] - (marginal * logits).logsumexp(1)
 
 
 def smooth_activations(net: nn.Module, beta: float = 3.0) -> nn.Module:
-    """A copy in which every ReLU is a softplus of sharpness `beta`, so that gradients do not vanish [elucd, s. 4.2]."""
+    """A copy in which every ReLU is a softplus of sharpness `beta`, so that gradients do not vanish [elucd]."""
     net = copy.deepcopy(net)
     for module in net.modules():
         for name, child in module.named_children():
@@ -84,7 +84,7 @@ class EluCD(Guidance):
     interval: Interval = ALWAYS
 
     paper: ClassVar[Paper | None] = ELUCD
-    equation: ClassVar[str] = "eq. 11 and 13"
+    equation: ClassVar[str] = "joint and marginal temperatures, gradient at the clean estimate"
 
     def __post_init__(self) -> None:
         check_interval(self.interval)

@@ -42,7 +42,7 @@ class Energy(Guidance):
     interval: Interval = ALWAYS
 
     paper: ClassVar[Paper | None] = DPS
-    equation: ClassVar[str] = "eq. 16 (explicit, posterior metric); proximal form: safeplan"
+    equation: ClassVar[str] = "gradient through the clean estimate (explicit, posterior metric); proximal: safeplan"
 
     def __post_init__(self) -> None:
         check_interval(self.interval)

@@ -42,7 +42,7 @@ class FeedbackGuidance(Guidance):
     reference: Branch = NULL
 
     paper: ClassVar[Paper | None] = FBG
-    equation: ClassVar[str] = "eq. 9 and 12"
+    equation: ClassVar[str] = "algorithm 1"
 
     def __post_init__(self) -> None:
         if not 0 < self.pi <= 1 or not self.w_max > 1 / self.pi:

@@ -36,7 +36,7 @@ class LinearAG(Guidance):
     order: int = 1
 
     paper: ClassVar[Paper | None] = ADAPTIVE
-    equation: ClassVar[str] = "eq. 8"
+    equation: ClassVar[str] = "LinearAG: null noise as a linear rule of earlier ones"
 
     def __post_init__(self) -> None:
         for step, (c, u) in self.rules.items():

@@ -20,7 +20,7 @@ class MAMBO(CFG):
     alpha: float = 8.0
 
     paper: ClassVar[Paper | None] = MAMBO_PAPER
-    equation: ClassVar[str] = "eq. 8"
+    equation: ClassVar[str] = "exponential damping by the size of the difference, on x0"
 
     def shape(self, d: Tensor, predictions: Predictions, ctx: Context, state: Any) -> tuple[Tensor, Any]:
         size = norm(d)

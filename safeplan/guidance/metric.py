@@ -22,7 +22,7 @@ def apply_metric(metric: str, v: Tensor, predictions: Predictions, ctx: Context,
 
     "identity": v. "scalar": the posterior variance sigma^2 d^2 / (sigma^2 + d^2) of data with standard deviation
     d = `sigma_data`. "posterior": the model's own Cov[x0|x] = (s^2/a) J^T, one VJP; 0 where a = 0, since x then says
-    nothing. "step": the noise that this step takes out, sigma^2 - sigma'^2 [direct, eq. 9]; 0 from sigma = inf.
+    nothing. "step": the noise that this step takes out, sigma^2 - sigma'^2 (see `direct`); 0 from sigma = inf.
     """
     if metric == "identity":
         return v

@@ -3,7 +3,11 @@
 from safeplan.diffusion.guidance import Paper
 
 CFG_PAPER = Paper(
-    "cfg", "J. Ho, T. Salimans", "Classifier-Free Diffusion Guidance", "NeurIPS workshop 2021", "2207.12598"
+    "cfg",
+    "J. Ho, T. Salimans",
+    "Classifier-Free Diffusion Guidance",
+    "NeurIPS 2021 workshop (short version)",
+    "2207.12598",
 )
 INTERVAL = Paper(
     "interval",
@@ -63,7 +67,7 @@ SEG_PAPER = Paper(
 )
 SLG_PAPER = Paper(
     "slg",
-    "J. Hyung, K. Kim, S. Hong, M. Kim, J. Choo",
+    "J. Hyung, K. Kim, S. Hong, M.-J. Kim, J. Choo",
     "Spatiotemporal Skip Guidance for Enhanced Video Diffusion Sampling",
     "CVPR 2025",
     "2411.18664",
@@ -72,14 +76,14 @@ TPG_PAPER = Paper(
     "tpg",
     "J. Rajabi, S. Mehraban, S. Sadat, B. Taati",
     "Token Perturbation Guidance for Diffusion Models",
-    "2025",
+    "NeurIPS 2025",
     "2506.10036",
 )
 SWG_PAPER = Paper(
     "swg",
-    "T. Kaiser, N. Adaloglou, M. Kollmann",
-    "The Unreasonable Effectiveness of Guidance for Diffusion Models",
-    "2024",
+    "N. Adaloglou, T. Kaiser, D. Iagudin, M. Kollmann",
+    "Guiding a diffusion model with itself using sliding windows",
+    "BMVC 2025",
     "2411.10257",
 )
 TSG_PAPER = Paper(
@@ -98,7 +102,7 @@ AUTOGUIDANCE = Paper(
 )
 GFCG_PAPER = Paper(
     "gfcg",
-    "R. Shenoy and others",
+    "R. Shenoy, Z. Pan, K. Balakrishnan, Q. Cheng, Y. Jeon, H. Yang, J. Kim",
     "Gradient-Free Classifier Guidance for Diffusion Model Sampling",
     "2024",
     "2411.15393",
@@ -159,7 +163,13 @@ TCFG_PAPER = Paper(
     "CVPR 2025",
     "2503.18137",
 )
-MAMBO_PAPER = Paper("mambo", "", "MAMBO-G (earlier RAAG): magnitude-aware damping of guidance", "2025", "2508.03442")
+MAMBO_PAPER = Paper(
+    "mambo",
+    "S. Zhu, Q. Peng, Z. Shu, Y. Hu, Z. Yang, H. Zhang, Z. Pu, A. Zheng, X. Cui, J. Zhao, R. Feng, F. Cheng",
+    "MAMBO-G: Magnitude-Aware Mitigation for Boosted Guidance",
+    "ICML 2026",
+    "2508.03442",
+)
 FBG = Paper(
     "feedback",
     "F. Koulischer, F. Handke, J. Deleu, T. Demeester, L. Ambrogioni",
@@ -180,5 +190,17 @@ PDM = Paper(
     "NeurIPS 2024",
     "2402.03559",
 )
-CONSTRICTING = Paper("constricting", "", "Constricting barrier functions for diffusion sampling", "2026", "2602.21429")
-DIRECT = Paper("direct", "", "DiRecT: constrained diffusion by denoise, correct, renoise", "2026", "2606.15359")
+CONSTRICTING = Paper(
+    "constricting",
+    "D. Gadginmath, A. Allibhoy, F. Pasqualetti",
+    "Provably Safe Generative Sampling with Constricting Barrier Functions",
+    "2026",
+    "2602.21429",
+)
+DIRECT = Paper(
+    "direct",
+    "P. Giaretta, Z. Li, N. Azizan",
+    "DiRecT: Safe Diffusion-Based Planning via Receding-Horizon Denoising",
+    "2026",
+    "2606.15359",
+)

@@ -51,7 +51,7 @@ class PAG(Perturbed):
 
     perturb: tuple = ("pag",)
     paper: ClassVar[Paper | None] = PAG_PAPER
-    equation: ClassVar[str] = "eq. 15"
+    equation: ClassVar[str] = "eq. 10"
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +60,7 @@ class SEG(Perturbed):
 
     perturb: tuple = ("seg", 10.0)
     paper: ClassVar[Paper | None] = SEG_PAPER
-    equation: ClassVar[str] = "eq. 13"
+    equation: ClassVar[str] = "query blurring"
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +69,7 @@ class SLG(Perturbed):
 
     perturb: tuple = ("slg",)
     paper: ClassVar[Paper | None] = SLG_PAPER
+    equation: ClassVar[str] = "layer skipping"
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +78,7 @@ class TPG(Perturbed):
 
     perturb: tuple = ("tpg",)
     paper: ClassVar[Paper | None] = TPG_PAPER
+    equation: ClassVar[str] = "algorithm 1"
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +87,7 @@ class SWG(Perturbed):
 
     perturb: tuple = ("swg", 4)
     paper: ClassVar[Paper | None] = SWG_PAPER
+    equation: ClassVar[str] = "sliding windows, as a mask of attention"
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,4 +96,4 @@ class TSG(Perturbed):
 
     perturb: tuple = ("time", 0.1)
     paper: ClassVar[Paper | None] = TSG_PAPER
-    equation: ClassVar[str] = "section 4.2"
+    equation: ClassVar[str] = "algorithm 2"

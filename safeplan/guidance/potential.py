@@ -67,4 +67,4 @@ class ExactEnergy(Potential):
     """
 
     paper: ClassVar[Paper | None] = QGPO
-    equation: ClassVar[str] = "eq. 8"
+    equation: ClassVar[str] = "the exact intermediate energy"

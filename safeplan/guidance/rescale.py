@@ -22,7 +22,7 @@ class Rescale(Guidance):
     interval: Interval = ALWAYS
 
     paper: ClassVar[Paper | None] = RESCALE
-    equation: ClassVar[str] = "eq. 15 and 16"
+    equation: ClassVar[str] = "eq. 16"
 
     def __post_init__(self) -> None:
         check_interval(self.interval)

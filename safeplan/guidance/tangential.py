@@ -27,7 +27,7 @@ class TCFG(CFG):
     """CFG on scores whose null score is projected on the first right-singular vector of [c; u]."""
 
     paper: ClassVar[Paper | None] = TCFG_PAPER
-    equation: ClassVar[str] = "algorithm 1"
+    equation: ClassVar[str] = "null score on the first singular vector of both scores"
 
     def __call__(self, guided: Guided, predictions: Predictions, ctx: Context, state: Any) -> tuple[Guided, Any]:
         if not self.needs(ctx, state):

@@ -22,7 +22,7 @@ class CFGZeroStar(CFG):
     zero: float = 0.04
 
     paper: ClassVar[Paper | None] = CFG_ZERO
-    equation: ClassVar[str] = "eq. 9 and algorithm 1"
+    equation: ClassVar[str] = "optimized scale and zero-init"
 
     def _still(self, ctx: Context) -> bool:
         return ctx.step < self.zero * ctx.steps

@@ -7,6 +7,7 @@ import torch
 
 from safeplan.diffusion import EDM, Branch, Cond, Context, Flow, Trace, VPCosine, conditions, ddim, denoise, euler, heun
 from safeplan.diffusion.analytic import Mixture, ring
+from safeplan.diffusion.guidance import Guidance, Paper
 from safeplan.errors import ConfigError, ShapeError
 from safeplan.guidance import (
     APG,
@@ -33,6 +34,7 @@ from safeplan.guidance import (
     cfgpp_scale,
     confusion,
     fit_linear_ag,
+    papers,
     repeat,
     shuffled,
     smooth_activations,
@@ -388,6 +390,20 @@ def test_composed_with_a_negative_condition_moves_away_from_it():
 def test_citations_name_key_and_paper():
     assert APG().citation().startswith("[apg") and "2410.02416" in APG().citation()
     assert "reconstruct" in GFCG(lambda x: x).citation()
+    known = [p for p in vars(papers).values() if isinstance(p, Paper)]
+    assert len({p.key for p in known}) == len(known) > 25 and all(p.title and (p.arxiv or p.venue) for p in known)
+
+
+def test_citations_leave_out_what_is_unknown():
+    class Nameless(Guidance):
+        paper = Paper("x", "", "A title", "", "2401.00001")
+
+    class Dated(Guidance):
+        paper = Paper("y", "A. Author", "A title", "2024")
+        equation = "the rule"
+
+    assert Nameless().citation() == "[x] A title. arXiv:2401.00001."
+    assert Dated().citation() == "[y, the rule] A. Author. A title. 2024."
 
 
 def test_analytic_conditions_are_what_they_say():

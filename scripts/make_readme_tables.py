@@ -70,7 +70,19 @@ def speed(data: dict) -> str:
     return generic({"rows": rows, "note": note})
 
 
-FORMATS = {"fit_hovercraft": fit, "point_robot_iou": unsafe_set, "benchmark_fisor": speed}
+def bench(data: dict) -> str:
+    """The analytic bench: mixture worlds, trajectories, tilts, and how many effects were found."""
+    parts = []
+    for world in dict.fromkeys(r["world"] for r in data["rows"]):
+        rows = [{k: v for k, v in r.items() if k != "world"} for r in data["rows"] if r["world"] == world]
+        keys = list(dict.fromkeys(k for r in rows for k in r))
+        head = {"method": world.replace("_", " ")}
+        parts.append(generic({"rows": [{head.get(k, k): r.get(k, "") for k in keys} for r in rows]}))
+    found = data["effects"]
+    return "\n\n".join(parts) + f"\n\n{sum(found.values())} of {len(found)} effects found. {data['note']}."
+
+
+FORMATS = {"guidance_bench": bench, "fit_hovercraft": fit, "point_robot_iou": unsafe_set, "benchmark_fisor": speed}
 
 
 def table(name: str, results: Path) -> str:

@@ -222,3 +222,23 @@ def test_learners(made, tmp_path):
     cfg.policy = build.thaw(FisorConfig, kind="fisor")(batch=4, critic_rows=4, actor_steps=1)
     learner, source = build.learner(cfg)
     assert learner.kind == "fisor" and len(source.batch(0, 0)["actions"]) == 4
+
+
+REFUSED = {"pag": "perturb:pag", "autoguidance": "net:weak", "gfcg": "classifier", "elucd": "classifier"}
+
+
+@pytest.mark.parametrize("name", schema.GUIDANCE)
+def test_every_method_steers_trajectories_or_says_what_it_lacks(made, weights, name):
+    chain = ["cfg", "rescale"] if name == "rescale" else [name]
+    plain = build.proposer(made.system, 20, weights, "none", guidance(), "hovercraft")
+    base = (
+        build.proposer(made.system, 20, weights, "none", guidance("cfg"), "hovercraft") if name == "rescale" else plain
+    )
+    steered = build.proposer(made.system, 20, weights, "none", schema.GuidanceConfig(chain), "hovercraft")
+    if name in REFUSED:
+        with pytest.raises(CapabilityError, match=REFUSED[name]):
+            steered(made.world.x, made.scene, 3, 0)
+        return
+    states = steered(made.world.x, made.scene, 3, 0).states
+    assert np.isfinite(states).all() and np.allclose(states[:, 0], made.world.x, atol=1e-3)
+    assert np.abs(states - base(made.world.x, made.scene, 3, 0).states).max() > 1e-6

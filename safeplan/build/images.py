@@ -35,8 +35,12 @@ def artist(cfg: schema.ModelConfig, guidance: schema.GuidanceConfig, device: str
 
     model = image_model(cfg, "weights", device)
 
+    def critic() -> Any:
+        net = classifier(cfg, device)
+        return lambda x: net(2.0 * x - 1.0)  # methods see intensities in [0, 1], the classifier was trained in [-1, 1]
+
     def steer(labels: Any) -> "tuple[Guidance, ...]":
-        return chain(guidance, Place(labels=labels, classifier=lambda: classifier(cfg, device)))
+        return chain(guidance, Place(labels=labels, classifier=critic))
 
     asked = {need for m in steer(torch.zeros(1, dtype=torch.int64, device=device)) for need in m.requires}
     networks = {"weak": image_model(cfg, "weak", device)} if "net:weak" in asked else {}

@@ -4,8 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
+from safeplan import build
 from safeplan.cli.main import main
+from safeplan.schema import GUIDANCE, GuidanceConfig, ModelConfig
 from safeplan.training import save_model
 from safeplan.training.classifier import classifier_from_set
 from safeplan.training.image import image_from_set
@@ -48,6 +51,30 @@ def test_sample_writes_picture_and_record(capsys, elsewhere, weights):
     first = (folder / "samples.png").read_bytes()
     main(argv)
     assert (folder / "samples.png").read_bytes() == first
+
+
+VEHICLES = ("energy", "barrier", "tube", "goal")
+
+
+@pytest.mark.parametrize("name", [k for k in GUIDANCE if k not in VEHICLES])
+def test_every_method_draws_images(name, elsewhere, weights, tmp_path):
+    judge, _ = classifier_from_set(synthetic_set())
+    critic = save_model(tmp_path / "c.safetensors", "classifier", *judge.export())
+    base = ["sample", "model=mnist", f"model.weights={weights}", f"model.weak={weights}", f"model.classifier={critic}"]
+    more = ["guidance.autoguidance.w=3"] if name == "autoguidance" else []
+    main([*base, f"guidance={name}", "n=4", "steps=2", "device=cpu", *more])
+    record = json.loads((elsewhere / "runs" / "sample_mnist" / "seed_0" / "samples.json").read_text())
+    assert record["chain"][-1]["method"] == name and record["nfe"]["mean"] > 0
+
+
+def test_the_guidance_classifier_sees_the_range_that_it_was_trained_in(weights, tmp_path):
+    judge, _ = classifier_from_set(synthetic_set())
+    critic = save_model(tmp_path / "c.safetensors", "classifier", *judge.export())
+    cfg = ModelConfig("mnist", weights, classifier=str(critic))
+    made = build.artist(cfg, GuidanceConfig(["gfcg"]))
+    (method,) = made.steer(torch.zeros(2, dtype=torch.int64))
+    x = torch.rand(2, 1, 32, 32)
+    torch.testing.assert_close(method.classifier(x), build.classifier(cfg)(2 * x - 1))
 
 
 def test_sample_refusals(capsys, elsewhere, weights, tmp_path):

@@ -165,7 +165,9 @@ def main() -> None:
     path = a.out / f"image_table_{a.set}.study.jsonl"
     device = build.device(a.device)
     doing = partial(work, settings, a.data, device)
-    header, rows = run_study(doing, runs, range(a.seeds), path, settings, processes=a.processes, device=device)
+    header, rows = run_study(
+        doing, runs, range(a.seeds), path, settings, processes=a.processes, device=device, kinds={}
+    )
     summary = table(rows)
     target = path.with_name(f"image_table_{a.set}.json")
     temp = target.with_name(f".{target.name}.tmp")

@@ -6,7 +6,7 @@ notes in a line of its own when it does so with other versions. Strict JSON: see
 
 import os
 import platform
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from importlib import metadata
 from multiprocessing import get_context
@@ -21,8 +21,8 @@ from safeplan.strict_json import dumps, loads, strict
 FORMAT = 1
 Row = dict[str, Any]
 Job = tuple[str, int]  # planner, seed
-# picklable when processes > 1; what it returns must be JSON with reached, collided and planning_ms
-Work = Callable[[str, int], Row]
+Work = Callable[[str, int], Row]  # picklable when processes > 1; what it returns must be JSON
+EPISODE: Mapping[str, type] = {"reached": bool, "collided": bool, "planning_ms": list}  # what a row of a flight holds
 
 
 def provenance(device: str = "cpu") -> dict[str, str]:
@@ -36,7 +36,7 @@ def provenance(device: str = "cpu") -> dict[str, str]:
     return versions | {"machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores", "device": device}
 
 
-def read_study(path: Path) -> tuple[dict[str, Any], list[Row]]:
+def read_study(path: Path, kinds: Mapping[str, type] = EPISODE) -> tuple[dict[str, Any], list[Row]]:
     """Header and complete rows of a study file; half a line at its end (a kill while writing) is left out.
 
     Of several rows of one planner and seed the first counts. The header's `continued` lists what the study was
@@ -66,24 +66,23 @@ def read_study(path: Path) -> tuple[dict[str, Any], list[Row]]:
         if isinstance(line, dict) and set(line) == {"continued"} and isinstance(line["continued"], dict):
             continued.append(line["continued"])
             continue
-        fault = _fault(line)
+        fault = _fault(line, kinds)
         if fault:
             raise DataError(f"study {path}: line {i} {fault}. Delete that line to run its job again")
         rows.setdefault((line["planner"], line["seed"]), line)
     return (header | {"continued": continued} if continued else header), list(rows.values())
 
 
-def _fault(row: Any) -> str:
+def _fault(row: Any, kinds: Mapping[str, type]) -> str:
     """Why a line is no row, or an empty string."""
     if not isinstance(row, dict):
         return f"is {row!r}, expected a row of a planner and a seed"
-    kinds = {"planner": str, "seed": int, "reached": bool, "collided": bool, "planning_ms": list}
-    for key, kind in kinds.items():
+    for key, kind in {"planner": str, "seed": int, **kinds}.items():
         if key not in row:
             return f"has no {key}"
         if not isinstance(row[key], kind) or (kind is int and isinstance(row[key], bool)):
             return f"has {key} = {row[key]!r}, expected {kind.__name__}"
-    times = row["planning_ms"]
+    times = row["planning_ms"] if "planning_ms" in kinds else []
     if not all(isinstance(v, int | float) and not isinstance(v, bool) and 0 <= v < float("inf") for v in times):
         return f"has planning_ms = {times!r}, expected finite numbers of at least 0"
     return ""
@@ -98,6 +97,7 @@ def run_study(
     *,
     processes: int = 1,
     device: str = "cpu",
+    kinds: Mapping[str, type] = EPISODE,
 ) -> tuple[dict[str, Any], list[Row]]:
     """Do every job that `path` does not hold yet; header and all rows, ordered by planner, then seed.
 
@@ -105,6 +105,7 @@ def run_study(
         work: `(planner, seed) -> row`, the same whatever ran before it.
         settings: JSON that decides the rows; a study file with other settings is refused.
         processes: worker processes (spawned); 1 works in this one.
+        kinds: what a row must hold beside planner and seed, and of which type.
 
     When this machine or these versions differ from those that the study was last worked on with, a line
     `{"continued": {...}}` says so before the new rows.
@@ -121,7 +122,7 @@ def run_study(
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab") as file:
         _lock(file, path)
-        header, rows = _resume(file, path, settings, device)
+        header, rows = _resume(file, path, settings, device, kinds)
         done = {(r["planner"], r["seed"]) for r in rows}
         jobs = [(p, s) for s in seeds for p in planners if (p, s) not in done]  # by seed: a killed study stays paired
         if jobs:
@@ -130,7 +131,7 @@ def run_study(
         with tqdm(total=total, initial=total - len(jobs), unit="episode", disable=None) as bar:
             for (planner, seed), result in _results(work, jobs, processes):
                 row = {"planner": planner, "seed": seed, **result}
-                if fault := _fault(row):
+                if fault := _fault(row, kinds):
                     raise DataError(
                         f"study {path}: the row of planner {planner}, seed {seed} {fault}; nothing was written"
                     )
@@ -142,14 +143,16 @@ def run_study(
     return header, sorted(rows, key=lambda r: wanted[r["planner"], r["seed"]])
 
 
-def _resume(file: Any, path: Path, settings: dict[str, Any], device: str) -> tuple[dict[str, Any], list[Row]]:
+def _resume(
+    file: Any, path: Path, settings: dict[str, Any], device: str, kinds: Mapping[str, type]
+) -> tuple[dict[str, Any], list[Row]]:
     raw = path.read_bytes()
     file.truncate(raw.rfind(b"\n") + 1)
     if b"\n" not in raw:
         header = {"study": FORMAT, "settings": settings, "made_with": provenance(device)}
         _append(file, header)
         return header, []
-    header, rows = read_study(path)
+    header, rows = read_study(path, kinds)
     if header["settings"] != settings:
         old = header["settings"]
         changed = sorted(k for k in {*old, *settings} if old.get(k) != settings.get(k))

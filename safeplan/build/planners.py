@@ -48,6 +48,8 @@ def proposer(
     guidance: schema.GuidanceConfig,
     kind: str | None,
     device: str = "cpu",
+    *,
+    steps: int = 8,
 ) -> "Proposer":
     """The source of proposals: a trajectory model with its guidance chain and a FISOR that ranks, or a fan of detours.
 
@@ -79,7 +81,7 @@ def proposer(
         )
     critic = None if fisor_weights == "none" else policy(system, fisor_weights, kind, device)
     steer = lambda obs: chain(guidance, Place(system, obs))  # noqa: E731
-    return LearnedProposer(system, model, horizon, critic, guidance.energy.margin, chain=steer)
+    return LearnedProposer(system, model, horizon, critic, guidance.energy.margin, chain=steer, steps=steps)
 
 
 def planner(
@@ -103,7 +105,9 @@ def planner(
     source = None
     if rival == "safeplan":
         weights = cfg.weights, cfg.fisor_weights
-        source = proposer(task.system, settings.horizon, *weights, cfg.guidance, task.kind, device)
+        source = proposer(
+            task.system, settings.horizon, *weights, cfg.guidance, task.kind, device, steps=settings.steps
+        )
     planner = Planner(task.system, settings, source)
     if rival == "fan":
         return Planner(task.system, settings, FanProposer(task.system, settings.horizon, planner.straight.speed))

@@ -35,7 +35,7 @@ def bicycle() -> System:
             Quantity("px", "m"),
             Quantity("py", "m"),
             Quantity("yaw", "rad", angle=True),
-            Quantity("v", "m/s", 0.0, 9.0, nominal=6.0),
+            Quantity("v", "m/s", -2.0, 9.0, nominal=6.0),
         ),
         controls=(Quantity("acc", "m/s^2", -5.0, 3.0), Quantity("steer", "rad", -0.5, 0.5)),
         params=(

@@ -6,10 +6,12 @@ from safeplan.dynamics.system import System
 from safeplan.planning.config import PlannerConfig
 from safeplan.planning.judge import Judge
 from safeplan.planning.nlp import Nlp
-from safeplan.planning.propose import Proposals, star
+from safeplan.planning.propose import Proposals, ways_out
 from safeplan.planning.references import advance
 from safeplan.planning.setting import Setting
 from safeplan.types import Array, Plan
+
+STILL = 0.02  # share of a straight line's length below which a plan stands still
 
 
 class Candidates:
@@ -19,11 +21,14 @@ class Candidates:
         self.system, self.cfg, self.nlp, self.judge, self.speed = system, cfg, nlp, judge, speed
 
     def warm(self, s: Setting, previous: Plan | None) -> Proposals | None:
-        """The rest of the previous plan as a candidate."""
+        """The rest of the previous plan as a candidate, unless it stands still: that leads nowhere, ever."""
         h, skip = self.cfg.horizon, self.cfg.latency
         if previous is None:
             return None
         r = advance(self.nlp, previous.reference, skip, h, s.theta)
+        moves = np.ptp(r.states[: h + 1][:, list(self.system.position)], axis=0).max()
+        if moves < STILL * self.speed * self.system.dt * h:
+            return None
         states = r.states[: h + 1].copy()
         turn = np.where(self.system.angles, 2 * np.pi * np.round((states[0] - s.start) / (2 * np.pi)), 0.0)
         states -= turn  # the branch of the angles that the start is on
@@ -34,8 +39,8 @@ class Candidates:
         """All candidates and their scores (low is good): progress plus what the particles say."""
         sets = [p for p in (warm, made) if p is not None]
         if made.value is not None and self.cfg.explore:  # the critic can tell whether a way round is worth it
-            there = np.array([s.scene.goal.x, s.scene.goal.y])
-            sets.append(star(self.system, s.start, there, self.cfg.horizon, self.cfg.explore, 0.5 * self.speed))
+            ahead = s.scene.at(self.cfg.latency * self.system.dt)
+            sets.append(ways_out(self.system, s.start, ahead, self.cfg.horizon, self.cfg.explore, self.speed))
         states = np.concatenate([p.states for p in sets])
         controls = np.concatenate([p.controls for p in sets])
         ix, iy = self.system.position

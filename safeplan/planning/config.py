@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 
 from safeplan.errors import ConfigError
 
-LEAST = {k: 1 for k in ("horizon", "attempts", "replan_every", "passes", "slots", "max_iter", "proposals")}
+LEAST = {k: 1 for k in ("horizon", "attempts", "replan_every", "passes", "slots", "max_iter", "proposals", "steps")}
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ class PlannerConfig:
     clock: str = "wall"  # "wall", or "cpu" for studies on shared machines: time of this process only
     attempts: int = 3  # proposals that may be tried for a certificate
     proposals: int = 8  # trajectories asked from the proposer
+    steps: int = 5  # of the diffusion sampler that draws them
     explore: int = 6  # lines to the sides and back that compete with learned proposals; 0: none
     rank_particles: int = 16  # Sobol particles per proposal
     particles: int = 128  # Sobol particles that set the tightening and the risk estimate (a power of two)

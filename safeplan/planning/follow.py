@@ -12,6 +12,8 @@ from safeplan.planning.references import assemble
 from safeplan.planning.setting import Clock, Setting
 from safeplan.types import Array, Reference, Risk
 
+SECOND_TRY_S = 1.0  # time that must be left for IPOPT to be asked where FATROP failed
+
 Candidate = tuple[Array, Array]  # states [H+1, n], controls [H, m]
 
 
@@ -68,5 +70,5 @@ class Follower:
         planes = supporting(self.system, guess[0][1:], centers, s.scene, margins, chosen, cfg.slots)
         goal = np.array([s.scene.goal.x, s.scene.goal.y])
         ref = candidate[0][1:, list(self.system.position)]
-        quick = not clock.left() > 0.5 * clock.limit
-        return self.nlp.solve(s.start, s.theta, goal, ref, planes, weights, guess, second_try=not quick)
+        spare = clock.left() > SECOND_TRY_S
+        return self.nlp.solve(s.start, s.theta, goal, ref, planes, weights, guess, second_try=spare)

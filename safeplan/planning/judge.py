@@ -42,18 +42,17 @@ class Judge:
         draw = Draw(x[None], theta[None, None])
         return rollout(self.system, draw, part, belief.stretch_s).states[-1, :, 0]
 
+    def risk(self, s: Setting, reference: Reference) -> float:
+        """Share of `rank_particles` that collide: a first look, for what has to be known at once."""
+        lower, times = self._lower(s, reference, self.cfg.rank_particles)
+        return collision_risk(lower, times).estimate
+
     def tightening(self, s: Setting, reference: Reference) -> tuple[Risk, Array]:
         """Risk estimate and clearance loss `[H, K+1]` of a reference: nominal clearance minus what the worst particle
         keeps around each step of the optimised part."""
         cfg, sub = self.cfg, self.system.substeps
-        count = stretches(duration(reference), s.belief.stretch_s)
-        draw = draw_particles(s.belief, cfg.particles, count, seed=cfg.particles)
-        rng = np.random.default_rng(cfg.particles)
-        noise = measurement_noise(s.belief, draw, len(reference.controls), rng)
-        flow = rollout(self.system, draw, reference, s.belief.stretch_s, noise)
-        centers = s.scene.sample(cfg.particles, flow.times, rng)
-        lower = between(self.system, flow, centers, s.scene)
-        risk = collision_risk(lower, flow.times[:-1])
+        lower, times = self._lower(s, reference, cfg.particles)
+        risk = collision_risk(lower, times)
         steps = np.arange(cfg.latency + 1, cfg.latency + cfg.horizon + 1)
         nominal_centers = s.scene.centers(steps * reference.dt)
         nominal = clearance(self.system, reference.states[steps].T, nominal_centers, s.scene)
@@ -63,6 +62,16 @@ class Judge:
         kept = worst[index].min(axis=1)
         kept[-1] = np.minimum(kept[-1], worst[steps[-1] * sub :].min(axis=0, initial=np.inf))  # the tail stands there
         return risk, np.maximum(nominal - kept, 0.0)
+
+    def _lower(self, s: Setting, reference: Reference, n: int) -> tuple[Array, Array]:
+        """Lower bound of the clearance of `n` particles between checked times `[n, T-1, K+1]`, and those times."""
+        count = stretches(duration(reference), s.belief.stretch_s)
+        draw = draw_particles(s.belief, n, count, seed=n)
+        rng = np.random.default_rng(n)
+        noise = measurement_noise(s.belief, draw, len(reference.controls), rng)
+        flow = rollout(self.system, draw, reference, s.belief.stretch_s, noise)
+        centers = s.scene.sample(n, flow.times, rng)
+        return between(self.system, flow, centers, s.scene), flow.times[:-1]
 
     def proposal_risks(self, nlp: Nlp, s: Setting, states: Array, controls: Array, dynamic: bool) -> Array:
         """Collision probability `[B]` of each proposal when it is tracked with its own gains."""

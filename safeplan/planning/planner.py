@@ -82,11 +82,13 @@ class Planner:
         status, message = scene_fault(self.system, x, scene)
         if status is not None:
             return self._stop(setting, previous, status, message, clock, rng)
+        ready = None if previous is None else self._ready(setting, previous)
+        clock.lap("guard")
         try:
             return self._search(setting, previous, clock, rng)
         except Late:
             message = f"planning took longer than {clock.limit:.3g} s"
-            return self._stop(setting, previous, Status.LATE, message, clock, rng)
+            return self._stop(setting, previous, Status.LATE, message, clock, rng, ready)
         except Exception as error:
             message = f"planning failed: {type(error).__name__}: {error}"
             return self._stop(setting, previous, Status.FAILED, message, clock, rng)
@@ -106,8 +108,10 @@ class Planner:
         else:
             made = self.proposer(s.start, ahead, cfg.proposals, int(rng.integers(2**62)))
             if not made.supported:
-                message = "the state is unlike the logs that the proposals were learned from"
-                return self._stop(s, previous, Status.OUT_OF_SUPPORT, message, clock, rng)
+                if previous is None or self._motion(s.start) > cfg.rest_tol:
+                    message = "the state is unlike the logs that the proposals were learned from"
+                    return self._stop(s, previous, Status.OUT_OF_SUPPORT, message, clock, rng)
+                made = self.straight(s.start, ahead, cfg.proposals, 0)  # no way to learn back from rest: lines do
         clock.lap("propose")
         candidates, scores = self.candidates.rank(s, warm, made)
         order = np.argsort(scores, kind="stable")
@@ -160,8 +164,12 @@ class Planner:
 
     def _unrest(self, found: Solution) -> str:
         """Why the end of a plan is no rest, or an empty string."""
-        rest = np.abs(np.array(self.system.at_rest(tuple(found.states[-1]), NUMPY), float))
-        return f"the plan does not end at rest (off by {rest.max():.3g})" if (rest > self.cfg.rest_tol).any() else ""
+        off = self._motion(found.states[-1])
+        return f"the plan does not end at rest (off by {off:.3g})" if off > self.cfg.rest_tol else ""
+
+    def _motion(self, x: Array) -> float:
+        """The largest of what is 0 at rest."""
+        return float(np.abs(np.array(self.system.at_rest(tuple(x), NUMPY), float)).max(initial=0.0))
 
     def _certify(self, s: Setting, reference: Reference, attempt: int, rng: np.random.Generator) -> Certificate:
         return certify(
@@ -176,6 +184,19 @@ class Planner:
         )
 
     # ------------------------------------------------------------ safe stops
+    def _ready(self, s: Setting, previous: Plan) -> tuple[str, Reference]:
+        """What is flown when everything else comes late: the rest of the previous plan, which ends at rest, or braking
+        now where what was measured since then makes that safer."""
+        total = self.cfg.latency + self.cfg.horizon + self.cfg.tail
+        kept = ("the previous plan to its end", advance(self.nlp, s.committed, 0, total, s.theta))
+        if not self.cfg.uncertainty:
+            return kept
+        risk = self.judge.risk(s, kept[1])
+        if risk <= self.cfg.gamma:
+            return kept
+        brake = self._brake(s)
+        return brake if self.judge.risk(s, brake[1]) < risk else kept
+
     def _stop(
         self,
         s: Setting,
@@ -184,21 +205,22 @@ class Planner:
         message: str,
         clock: Clock,
         rng: np.random.Generator,
+        ready: tuple[str, Reference] | None = None,
     ) -> Plan:
-        """The safer of two safe stops: the rest of the previous plan (ends at rest) or braking now.
+        """The safer of two safe stops: the one that is ready (the rest of the previous plan) or braking now.
 
-        The previous plan costs no time to take. Braking and the stop's own certificate are looked at while there is
-        time: a first plan always is, since nothing else is there to be flown.
+        What is ready costs no time to take. Braking and the stop's own certificate are looked at while there is time:
+        a first plan always is, since nothing else is there to be flown.
         """
         cfg = self.cfg
         total = cfg.latency + cfg.horizon + cfg.tail
         timely = previous is None or clock.left() > 0.3 * clock.limit
         options: list[tuple[str, Reference]] = []
         if previous is not None:
-            options.append(("the previous plan to its end", advance(self.nlp, s.committed, 0, total, s.theta)))
+            kept = ("the previous plan to its end", advance(self.nlp, s.committed, 0, total, s.theta))
+            options.append(kept if ready is None else ready)
         if timely:
-            name, brake = self._brake(s)
-            options.append((name, brake))
+            options.append(self._brake(s))
         risk, certificate = None, None
         name, reference = options[0]
         if timely:
@@ -206,7 +228,7 @@ class Planner:
             risk, name, reference = min(judged, key=lambda o: o[0].estimate)
             if cfg.uncertainty:
                 certificate = self._certify(s, reference, cfg.attempts + 1, rng)
-        if len(options) > 1 and previous is not None and clock.left() < 0:  # looking took too long: take what was there
+        if len(options) > 1 and previous is not None and clock.left() < 0:  # looking took too long: take what was ready
             name, reference = options[0]
             risk, certificate, status = None, None, Status.LATE
         clock.lap("stop")

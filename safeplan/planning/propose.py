@@ -95,8 +95,24 @@ class FanProposer:
         return Proposals(states, np.zeros((n, h, s.m)), True, False)
 
 
-def star(system: System, x: Array, goal: Array, horizon: int, n: int, speed: float) -> Proposals:
-    """`n` straight lines from `x [n]` to both sides and back, at angles to the goal: ways out of a dead end."""
+def ways_out(system: System, x: Array, scene: Scene, horizon: int, n: int, speed: float) -> Proposals:
+    """`n` lines from `x [n]` that lead out of a dead end, at half of `speed` (m/s) where they do not lead on.
+
+    What can move sideways gets straight lines to both sides and back, at angles to the goal; what steers gets detours
+    to both sides, the last one replaced by a straight way back.
+    """
+    if system.yaw is None or len(system.footprint) == 1:
+        return _star(system, x, np.array([scene.goal.x, scene.goal.y]), horizon, n, 0.5 * speed)
+    fan = FanProposer(system, horizon, speed)(x, scene, n, 0)
+    ix, iy = system.position
+    far = np.linspace(0.0, 0.5 * speed * system.dt * horizon, horizon + 1)
+    fan.states[-1] = x
+    fan.states[-1, :, ix] -= far * np.cos(x[system.yaw])
+    fan.states[-1, :, iy] -= far * np.sin(x[system.yaw])
+    return fan
+
+
+def _star(system: System, x: Array, goal: Array, horizon: int, n: int, speed: float) -> Proposals:
     ix, iy = system.position
     to_goal = np.arctan2(goal[1] - x[iy], goal[0] - x[ix])
     side = np.arange(1, n + 1)

@@ -61,8 +61,11 @@ def _near(system: System, flow: Flow, centers: Array, scene: Scene) -> Array:
     theirs = np.abs(np.diff(centers, axis=1)).max(axis=(0, 1, 3), initial=0.0) * 2
     reach = max(np.hypot(dx, dy) + r for dx, dy, r in system.footprint)
     hull = np.hypot(scene.column("hx"), scene.column("hy")) + scene.column("r")
-    dx, dy = px.T[..., None] - centers[..., 0], py.T[..., None] - centers[..., 1]
-    nearest = np.sqrt((dx * dx + dy * dy).min(axis=(0, 1)))
+    gaps = []
+    for p, c in ((px, centers[..., 0]), (py, centers[..., 1])):  # of the intervals that hold all particles, per time
+        low, high = p.min(axis=1)[:, None], p.max(axis=1)[:, None]
+        gaps.append(np.maximum(np.maximum(c.min(axis=0) - high, low - c.max(axis=0)), 0.0))
+    nearest = np.hypot(*gaps).min(axis=0)
     return np.flatnonzero(~(nearest - hull - 2 * reach - step - theirs > 0))  # NaN stays
 
 

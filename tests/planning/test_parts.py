@@ -323,12 +323,40 @@ def test_the_critic_values_ends(violation, v_h, price):
     assert LearnedProposer(system, Model(), 8)(x, SCENE, 3, 0).value is None
 
 
-def test_star_points_away_from_the_straight_line():
-    from safeplan.planning.propose import star
+def test_ways_out_of_what_moves_sideways_lead_to_both_sides_and_back():
+    from safeplan.planning.propose import ways_out
 
-    made = star(bicycle(), np.array([0.0, 0, 0, 0]), np.array([5.0, 0.0]), 10, 6, 1.0)
+    made = ways_out(hovercraft(), np.zeros(9), Scene((), Goal(5.0, 0.0, 0.1), (-9, -9, 9, 9)), 10, 6, 1.0)
     ends = made.states[:, -1, :2]
-    assert made.states.shape == (6, 11, 4)
-    np.testing.assert_allclose(np.hypot(*ends.T), 1.0 * 0.2 * 10)
+    assert made.states.shape == (6, 11, 9)
+    np.testing.assert_allclose(np.hypot(*ends.T), 0.5 * hovercraft().dt * 10)
     angles = np.sort(np.abs(np.arctan2(ends[:, 1], ends[:, 0])))
     np.testing.assert_allclose(angles, np.pi / 4 * np.array([1, 1, 2, 2, 3, 3]), atol=1e-9)
+
+
+def test_ways_out_of_what_steers_are_detours_and_a_straight_way_back():
+    from safeplan.planning.propose import FanProposer, ways_out
+
+    car, x = bicycle(), np.array([1.0, 2.0, 0.3, 0.0])
+    scene = Scene((), Goal(30.0, 2.0, 0.1), (-9, -9, 99, 9))
+    made, fan = ways_out(car, x, scene, 10, 4, 3.0), FanProposer(car, 10, 3.0)(x, scene, 4, 0)
+    assert (made.states[:-1] == fan.states[:-1]).all()
+    moved = made.states[-1] - x
+    np.testing.assert_allclose(moved[-1, :2], -0.5 * 3.0 * car.dt * 10 * np.array([np.cos(0.3), np.sin(0.3)]))
+    assert (moved[:, 2] == 0).all(), "it keeps its heading"
+
+
+def test_a_plan_that_stands_still_is_no_candidate():
+    from types import SimpleNamespace
+
+    from safeplan.planning.candidates import Candidates
+    from safeplan.planning.references import coast, hold
+
+    system, cfg = hovercraft(), PlannerConfig(horizon=8, tail=2)
+    nlp = Nlp(system, cfg)
+    candidates = Candidates(system, cfg, nlp, None, 0.6)  # pyright: ignore[reportArgumentType]
+    start, moving = np.zeros(9), np.array([0.0, 0, 0, 0.4, 0, 0, 0, 0, 0])
+    setting = SimpleNamespace(theta=system.theta, start=start)
+    assert candidates.warm(setting, SimpleNamespace(reference=hold(nlp, start, 13, system.theta))) is None  # pyright: ignore
+    kept = candidates.warm(setting, SimpleNamespace(reference=coast(nlp, moving, system.theta, 13)))  # pyright: ignore
+    assert kept is not None and kept.states.shape == (1, 9, 9)

@@ -109,12 +109,50 @@ def test_solver_that_cannot_finish_ends_in_a_safe_stop():
     assert plan.certificate.holds
 
 
-def test_unlike_the_logs_is_a_status():
-    def strange(x, scene, n, seed):
-        return Proposals(np.tile(x, (n, CONFIG.horizon + 1, 1)), np.zeros((n, CONFIG.horizon, 3)), supported=False)
+def strange(x, scene, n, seed):
+    return Proposals(np.tile(x, (n, CONFIG.horizon + 1, 1)), np.zeros((n, CONFIG.horizon, 3)), supported=False)
 
+
+def test_unlike_the_logs_is_a_status():
     plan = Planner(hovercraft(), CONFIG, strange).plan(hovercraft_belief(START), OPEN)
     assert plan.status is Status.OUT_OF_SUPPORT and plan.certificate is not None
+
+
+def test_what_stopped_unlike_the_logs_goes_on_along_lines(certified):
+    """From rest nothing can be learned back into the logs, so hand-made lines compete; in motion it stops."""
+    pilot = Planner(hovercraft(), CONFIG, strange)
+    stop = pilot.plan(hovercraft_belief(START), OPEN, generator=np.random.default_rng(0))
+    plan = pilot.plan(hovercraft_belief(START), OPEN, previous=stop, generator=np.random.default_rng(1))
+    assert plan.status is Status.CERTIFIED and plan.certificate.holds
+    moving = hovercraft_belief(certified.states[4])
+    assert np.abs(moving.x_mean[3:5]).max() > CONFIG.rest_tol
+    rest = replace(certified, reference=certified.reference)
+    assert pilot.plan(moving, OPEN, previous=rest).status is Status.OUT_OF_SUPPORT
+
+
+def test_a_late_plan_brakes_where_the_previous_one_has_become_dangerous(planner, certified):
+    """What is flown when planning comes late is looked at first: something new in the way makes braking safer."""
+    x = certified.reference.states[4]
+    ahead = certified.reference.states[-1]
+    new = replace(OPEN, obstacles=(*OPEN.obstacles, Obstacle(float(ahead[0]), float(ahead[1]), r=0.12)))
+    previous = replace(certified, reference=rest_of(planner, certified, 4))
+    plan = planner.plan(hovercraft_belief(x), new, previous=previous, deadline_s=1e-6)
+    assert plan.status is Status.LATE and "braking now" in plan.message
+    calm = planner.plan(hovercraft_belief(x), OPEN, previous=previous, deadline_s=1e-6)
+    assert calm.status is Status.LATE and "previous plan" in calm.message
+
+    def risk(p):
+        return count_collisions(planner.system, p.reference, p.belief, new, 300, 7)
+
+    assert risk(plan) < risk(calm)
+
+
+def rest_of(planner, plan, steps):
+    from safeplan.planning.references import advance
+
+    return advance(
+        planner.nlp, plan.reference, steps, CONFIG.latency + CONFIG.horizon + CONFIG.tail, planner.system.theta
+    )
 
 
 def test_a_proposer_that_breaks_does_not_stop_the_loop():

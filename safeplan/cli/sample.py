@@ -4,7 +4,7 @@
   safeplan sample model=mnist guidance=none labels=[3,8] sampler=dpmpp_2m steps=12
   safeplan sample model=mnist model.weights=runs/train_image_mnist/seed_0 seed=1
 
-Writes samples.png and samples.json under runs/NAME/seed_SEED.
+Writes samples.png, trace.png (what the chain did, step by step) and samples.json under runs/NAME/seed_SEED.
 """
 
 import json
@@ -36,6 +36,7 @@ def arguments(argv: Sequence[str]) -> list[str]:
 def run(cfg: Config, out: Path) -> str:
     """Draw, write the picture and the record."""
     from safeplan.evaluation.study import provenance
+    from safeplan.evaluation.trace_plot import trace_figure
     from safeplan.imaging import balanced
     from safeplan.imaging.grid import save_grid
 
@@ -58,6 +59,8 @@ def run(cfg: Config, out: Path) -> str:
     seconds = time.perf_counter() - began
     names = [model.classes[i] for i in labels]
     save_grid(out / "samples.png", drawn.images, names, columns=len(cfg.labels) or len(model.classes))
+    chain = ", ".join(cfg.guidance.chain) or "no guidance"
+    trace_figure(drawn.traces, out / "trace.png", f"{model.name}, {chain}:")
     nfe = drawn.nfe.float()
     record = {
         "model": asdict(cfg.model),
@@ -73,9 +76,8 @@ def run(cfg: Config, out: Path) -> str:
         "made_with": provenance(device),
     }
     write_text(out / "samples.json", json.dumps(record, indent=1) + "\n")
-    chain = ", ".join(cfg.guidance.chain) or "no guidance"
     print(f"{cfg.n} images of {model.name} with {chain}: {nfe.mean():.1f} evaluations each, {seconds:.1f} s.")
-    return f"results: {shown(out)}/ (samples.png, samples.json)"
+    return f"results: {shown(out)}/ (samples.png, trace.png, samples.json)"
 
 
 def _finite(settings: dict[str, Any]) -> dict[str, Any]:

@@ -1,18 +1,29 @@
 """What a trained FISOR is asked: values, weights, and which action to take [fisor2024]."""
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from safeplan.data import Normalizer
-from safeplan.diffusion import Denoiser, FisorVP, ddpm
+from safeplan.diffusion import Denoiser, FisorVP, Guidance, ddpm
 from safeplan.errors import ShapeError
 from safeplan.feasibility import losses
 from safeplan.feasibility.config import FisorConfig
 from safeplan.feasibility.networks import build_networks
 from safeplan.feasibility.select import select
+
+
+class Critics(NamedTuple):
+    """The critics of the states at hand, as functions of one action for each, `[B, A] -> [B]`, differentiable."""
+
+    q_h: Callable[[Tensor], Tensor]  # infeasible above 0
+    q: Callable[[Tensor], Tensor]
+
+
+Chain = Sequence[Guidance] | Callable[[Critics], Sequence[Guidance]]
 
 
 class FisorPolicy:
@@ -112,13 +123,18 @@ class FisorPolicy:
         return self._query(self._weights, obs, actions)
 
     # ---------------------------------------------------------------- acting
-    def act(self, obs: Any, generator: torch.Generator, *, pick: str | None = None) -> Any:
-        """The chosen one of `config.candidates` actions for each state, `[B, A]` in [-1, 1]."""
+    def act(self, obs: Any, generator: torch.Generator, *, pick: str | None = None, chain: Chain = ()) -> Any:
+        """The chosen one of `config.candidates` actions for each state, `[B, A]` in [-1, 1].
+
+        Args:
+            chain: guidance of the candidates, or a function from the critics of their states to it:
+                `lambda c: [Barrier(lambda a: -c.q_h(a), metric="identity")]` moves each the least that Q_h asks for.
+        """
         n = self.config.candidates
 
         def choose(o: Tensor) -> Tensor:
             many = o.repeat_interleave(n, 0)
-            a = self._sample(many, generator)
+            a = self._sample(many, generator, chain)
             q_h = self._heads("q_h_target", many, a).amax(0).reshape(-1, n)
             q = self._heads("q_target", many, a).amin(0).reshape(-1, n)
             index = select(q_h, q, pick or self.config.pick)
@@ -126,17 +142,23 @@ class FisorPolicy:
 
         return self._query(choose, obs)
 
-    def sample(self, obs: Any, generator: torch.Generator) -> Any:
-        """One action of the EMA actor per state, unselected, `[B, A]`."""
-        return self._query(lambda o: self._sample(o, generator), obs)
+    def sample(self, obs: Any, generator: torch.Generator, *, chain: Chain = ()) -> Any:
+        """One action of the EMA actor per state, unselected, `[B, A]`; `chain` as in `act`."""
+        return self._query(lambda o: self._sample(o, generator, chain), obs)
 
-    def _sample(self, obs: Tensor, generator: torch.Generator) -> Tensor:
+    def _sample(self, obs: Tensor, generator: torch.Generator, chain: Chain) -> Tensor:
+        if callable(chain):
+            critics = Critics(
+                lambda a: self._heads("q_h_target", obs, a).amax(0), lambda a: self._heads("q_target", obs, a).amin(0)
+            )
+            chain = chain(critics)
         noise = torch.randn(len(obs), self.act_size, generator=generator, device=generator.device).to(self.device)
         return ddpm(
             self.denoiser("actor_ema"),
             noise,
             self._grid,
             {"obs": obs},
+            tuple(chain),
             variance="beta",
             clip=(-1.0, 1.0),
             generators=[generator] * len(obs),

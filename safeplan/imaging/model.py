@@ -17,11 +17,13 @@ Chain = Sequence[Guidance] | Callable[[Tensor], Sequence[Guidance]]
 
 
 class Samples(NamedTuple):
-    """`images [N, C, 32, 32]` in [-1, 1] (not cut), `labels [N]`, network evaluations of each sample `nfe [N]`."""
+    """`images [N, C, 32, 32]` in [-1, 1] (not cut), `labels [N]`, network evaluations of each sample `nfe [N]`,
+    and what the chain did, one trace a batch."""
 
     images: Tensor
     labels: Tensor
     nfe: Tensor
+    traces: tuple[Trace, ...]
 
 
 def denoiser(net: nn.Module, predict: str, sigma_data: float) -> Denoiser:
@@ -85,7 +87,7 @@ class ImageModel:
                 raise ShapeError(f"network {name!r} draws {other.name}, expected {self.name}; give one of the same set")
         nets = {"main": self.denoiser, **{k: m.denoiser for k, m in (networks or {}).items()}}
         generators = sample_generators(seed, len(y), "image")
-        images, nfe = [], []
+        images, nfe, traces = [], [], []
         for i in range(0, len(y), batch):
             rows, own, trace = y[i : i + batch], generators[i : i + batch], Trace()
             done = len(rows)
@@ -103,7 +105,8 @@ class ImageModel:
                 )
             )
             nfe.append(trace.total_nfe())
-        return Samples(torch.cat(images), y, torch.cat(nfe))
+            traces.append(trace)
+        return Samples(torch.cat(images), y, torch.cat(nfe), tuple(traces))
 
 
 def balanced(n: int, classes: int, only: Sequence[int] = ()) -> list[int]:

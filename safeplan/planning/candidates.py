@@ -6,7 +6,7 @@ from safeplan.dynamics.system import System
 from safeplan.planning.config import PlannerConfig
 from safeplan.planning.judge import Judge
 from safeplan.planning.nlp import Nlp
-from safeplan.planning.propose import Proposals, ways_out
+from safeplan.planning.propose import Proposals, home, ways_out
 from safeplan.planning.references import advance
 from safeplan.planning.setting import Setting
 from safeplan.types import Array, Plan
@@ -38,8 +38,8 @@ class Candidates:
     def rank(self, s: Setting, warm: Proposals | None, made: Proposals) -> tuple[Proposals, Array]:
         """All candidates and their scores (low is good): progress plus what the particles say."""
         sets = [p for p in (warm, made) if p is not None]
+        ahead = s.scene.at(self.cfg.latency * self.system.dt)
         if made.value is not None and self.cfg.explore:  # the critic can tell whether a way round is worth it
-            ahead = s.scene.at(self.cfg.latency * self.system.dt)
             sets.append(ways_out(self.system, s.start, ahead, self.cfg.horizon, self.cfg.explore, self.speed))
         states = np.concatenate([p.states for p in sets])
         controls = np.concatenate([p.controls for p in sets])
@@ -56,4 +56,10 @@ class Candidates:
         score = 2.0 * risks - worth / start
         if warm is not None:
             score[0] -= 0.02  # do not change sides without a reason
-        return Proposals(states, controls), score
+        last = home(self.system, s.start, ahead, self.cfg.horizon, self.speed)
+        if last is None:
+            return Proposals(states, controls), score
+        blocked = self.judge.proposal_risks(self.nlp, s, last.states, last.controls, False)
+        states, controls = np.concatenate([states, last.states]), np.concatenate([controls, last.controls])
+        # this near to the goal a critic's error is as large as what it tells apart
+        return Proposals(states, controls), np.append(score, np.where(blocked == 0, score.min() - 1.0, np.inf))

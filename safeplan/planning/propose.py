@@ -96,29 +96,38 @@ class FanProposer:
 
 
 def ways_out(system: System, x: Array, scene: Scene, horizon: int, n: int, speed: float) -> Proposals:
-    """`n` lines from `x [n]` that lead out of a dead end, at half of `speed` (m/s) where they do not lead on.
+    """`n` lines from `x [n]` that lead out of dead ends.
 
-    What can move sideways gets straight lines to both sides and back, at angles to the goal; what steers gets detours
-    to both sides, the last one replaced by a straight way back.
+    What can move sideways gets straight lines to both sides and back, at angles to the goal and half of `speed` (m/s);
+    what steers gets detours to both sides, the last one replaced by a straight way back.
     """
-    if system.yaw is None or len(system.footprint) == 1:
-        return _star(system, x, np.array([scene.goal.x, scene.goal.y]), horizon, n, 0.5 * speed)
     fan = FanProposer(system, horizon, speed)(x, scene, n, 0)
-    ix, iy = system.position
-    far = np.linspace(0.0, 0.5 * speed * system.dt * horizon, horizon + 1)
-    fan.states[-1] = x
-    fan.states[-1, :, ix] -= far * np.cos(x[system.yaw])
-    fan.states[-1, :, iy] -= far * np.sin(x[system.yaw])
+    half = 0.5 * speed * system.dt * np.arange(horizon + 1)
+    if system.yaw is not None and len(system.footprint) > 1:
+        fan.states[-1] = _line(system, x, x[system.yaw] + np.pi, half)
+        return fan
+    to_goal = np.arctan2(scene.goal.y - x[system.position[1]], scene.goal.x - x[system.position[0]])
+    side = np.arange(1, n + 1)
+    angles = np.where(side % 2, 1, -1) * ((side + 1) // 2) * np.pi / ((n + 1) // 2 + 1)
+    for i, angle in enumerate(angles):
+        fan.states[i] = _line(system, x, to_goal + angle, half)
     return fan
 
 
-def _star(system: System, x: Array, goal: Array, horizon: int, n: int, speed: float) -> Proposals:
+def home(system: System, x: Array, scene: Scene, horizon: int, speed: float) -> Proposals | None:
+    """The straight line from `x [n]` to the goal at half of `speed` (m/s), or None where that is too slow."""
+    dx, dy = scene.goal.x - x[system.position[0]], scene.goal.y - x[system.position[1]]
+    half, far = 0.5 * speed * system.dt * np.arange(horizon + 1), float(np.hypot(dx, dy))
+    if far > half[-1]:
+        return None
+    line = _line(system, x, np.arctan2(dy, dx), np.minimum(half, far))
+    return Proposals(line[None], np.zeros((1, horizon, system.m)), True, False)
+
+
+def _line(system: System, x: Array, angle: float, far: Array) -> Array:
+    """States `[H+1, n]` as `x [n]`, moved by `far [H+1]` metres in a direction."""
     ix, iy = system.position
-    to_goal = np.arctan2(goal[1] - x[iy], goal[0] - x[ix])
-    side = np.arange(1, n + 1)
-    angles = to_goal + np.where(side % 2, 1, -1) * ((side + 1) // 2) * np.pi / ((n + 1) // 2 + 1)
-    far = np.linspace(0.0, speed * system.dt * horizon, horizon + 1)
-    states = np.tile(x, (n, horizon + 1, 1))
-    states[..., ix] += far * np.cos(angles)[:, None]
-    states[..., iy] += far * np.sin(angles)[:, None]
-    return Proposals(states, np.zeros((n, horizon, system.m)))
+    states = np.tile(x, (len(far), 1))
+    states[:, ix] += far * np.cos(angle)
+    states[:, iy] += far * np.sin(angle)
+    return states

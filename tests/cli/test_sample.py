@@ -41,7 +41,7 @@ def test_sample_writes_picture_and_record(capsys, elsewhere, weights):
     argv = ["sample", "model=mnist", f"model.weights={weights}", "n=6", "steps=2", "guidance.cfg.w=3", "device=cpu"]
     main(argv)
     out = capsys.readouterr().out.strip().splitlines()
-    assert out[-1] == "results: runs/sample_mnist/seed_0/ (samples.png, samples.json)"
+    assert out[-1] == "results: runs/sample_mnist/seed_0/ (samples.png, trace.png, samples.json)"
     folder = elsewhere / "runs" / "sample_mnist" / "seed_0"
     assert (folder / "samples.png").read_bytes().startswith(b"\x89PNG")
     record = json.loads((folder / "samples.json").read_text(), parse_constant=lambda word: pytest.fail(word))

@@ -346,6 +346,18 @@ def test_ways_out_of_what_steers_are_detours_and_a_straight_way_back():
     assert (moved[:, 2] == 0).all(), "it keeps its heading"
 
 
+def test_the_line_home_is_there_when_it_can_be_flown_in_time():
+    from safeplan.planning.propose import home
+
+    x = np.zeros(9)
+    line = home(hovercraft(), x, Scene((), Goal(0.3, 0.4, 0.1), (-9, -9, 9, 9)), 20, 0.6)
+    assert line is not None and not line.dynamic
+    steps = np.linalg.norm(np.diff(line.states[0, :, :2], axis=0), axis=1)
+    np.testing.assert_allclose(line.states[0, -1, :2], [0.3, 0.4])
+    assert steps.max() <= 0.3 * hovercraft().dt + 1e-12 and (steps[-2:] == 0).all(), "at half speed, then it waits"
+    assert home(hovercraft(), x, Scene((), Goal(3.0, 4.0, 0.1), (-9, -9, 9, 9)), 20, 0.6) is None
+
+
 def test_a_plan_that_stands_still_is_no_candidate():
     from types import SimpleNamespace
 

@@ -147,6 +147,22 @@ def test_a_late_plan_brakes_where_the_previous_one_has_become_dangerous(planner,
     assert risk(plan) < risk(calm)
 
 
+def test_near_the_goal_the_straight_line_comes_first_whatever_was_learned():
+    """A critic cannot tell apart what differs by a hand's breadth, so the plan does not wait for it."""
+
+    def lost(x, scene, n, seed):
+        rng = np.random.default_rng(seed)
+        states = np.tile(x, (n, CONFIG.horizon + 1, 1))
+        states[..., :2] += 0.05 * rng.standard_normal((n, 1, 2)) * np.linspace(0, 1, CONFIG.horizon + 1)[:, None]
+        return Proposals(states, np.zeros((n, CONFIG.horizon, 3)), value=lambda x, scene: rng.standard_normal(len(x)))
+
+    scene = replace(OPEN, obstacles=())
+    near = START + np.eye(9)[0] * 2.1
+    plan = Planner(hovercraft(), CONFIG, lost).plan(hovercraft_belief(near), scene, generator=np.random.default_rng(0))
+    assert plan.status is Status.CERTIFIED and plan.chosen == len(plan.proposals) - 1
+    assert np.hypot(*(plan.reference.states[-1, :2] - [2.8, 1.0])) < 0.06
+
+
 def rest_of(planner, plan, steps):
     from safeplan.planning.references import advance
 

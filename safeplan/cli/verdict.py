@@ -60,6 +60,6 @@ def verdict(mission: Mission) -> str:
     if stops.get(Status.LATE.value, 0) > 0.2 * len(plans):
         parts.append(
             "Many plans came late, so the vehicle stopped more often than it must: this machine is slow or busy. Give "
-            "plans more time: planner.latency=5 planner.replan_every=5."
+            "plans more time: planner.latency=6 planner.replan_every=6."
         )
     return " ".join(parts)

@@ -1,4 +1,4 @@
-"""FISOR's point robot as an anchor: simulator, behaviour logs, and the true infeasible set [fisor2024, sec. 5.1].
+"""FISOR's point robot as an anchor: simulator, behaviour logs, and the true infeasible set [fisor, sec. 5.1].
 
 A unicycle (px, py, v, yaw) among two standing discs. Every controller is allowed to brake and to turn, so a state is
 infeasible when no control keeps the robot out of both discs for good. Here h = radius - least

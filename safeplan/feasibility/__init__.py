@@ -1,4 +1,4 @@
-"""FISOR: which states and actions are feasible, and a diffusion policy that prefers them [fisor2024]."""
+"""FISOR: which states and actions are feasible, and a diffusion policy that prefers them [fisor]."""
 
 from safeplan.feasibility.agent import Fisor
 from safeplan.feasibility.config import FisorConfig

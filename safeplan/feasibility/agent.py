@@ -1,4 +1,4 @@
-"""FISOR, feasibility-guided diffusion policy [fisor2024]: how it learns."""
+"""FISOR, feasibility-guided diffusion policy [fisor]: how it learns."""
 
 import math
 from collections.abc import Iterator, Mapping

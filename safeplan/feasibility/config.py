@@ -1,4 +1,4 @@
-"""Settings of FISOR. Defaults are those of the official code [fisor2024], one set for all its tasks."""
+"""Settings of FISOR. Defaults are those of the official code [fisor], one set for all its tasks."""
 
 from dataclasses import dataclass
 

@@ -15,7 +15,7 @@ def expectile(u: Tensor, tau: float) -> Tensor:
 
 
 def reversed_expectile(u: Tensor, tau: float) -> Tensor:
-    """`|tau - 1[u >= 0]| u^2`: tends to the minimum as tau -> 1 [fisor2024, eq. 9]."""
+    """`|tau - 1[u >= 0]| u^2`: tends to the minimum as tau -> 1 [fisor, eq. 9]."""
     return torch.where(u < 0, tau, 1.0 - tau) * u.square()
 
 
@@ -25,7 +25,7 @@ def bellman(reward: Tensor, mask: Tensor, v_next: Tensor, gamma: float) -> Tenso
 
 
 def feasible_bellman(h: Tensor, mask: Tensor, vh_next: Tensor, gamma: float) -> Tensor:
-    """Discounted Hamilton-Jacobi operator `(1 - gamma) h + gamma max(h, V_h(s'))`; `h` at an end [fisor2024, eq. 4]."""
+    """Discounted Hamilton-Jacobi operator `(1 - gamma) h + gamma max(h, V_h(s'))`; `h` at an end [fisor, eq. 4]."""
     return mask * ((1.0 - gamma) * h + gamma * torch.maximum(h, vh_next)) + (1.0 - mask) * h
 
 
@@ -41,7 +41,7 @@ def policy_weights(
     cost_clip: float = 150.0,
     reward_clip: float = 100.0,
 ) -> Tensor:
-    """Feasibility-dependent weights `[B]` of the actor's regression [fisor2024, eq. 14].
+    """Feasibility-dependent weights `[B]` of the actor's regression [fisor, eq. 14].
 
     Infeasible state: least violation, `clip(exp(T_c (V_h - Q_h)))`. Feasible state and action: best reward,
     `clip(exp(T_r (Q - V)))`. Feasible state, infeasible action: 0.

@@ -1,4 +1,4 @@
-"""FISOR's eight networks [fisor2024, app. D]."""
+"""FISOR's eight networks [fisor, app. D]."""
 
 import torch
 from torch import nn

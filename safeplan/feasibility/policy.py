@@ -1,4 +1,4 @@
-"""What a trained FISOR is asked: values, weights, and which action to take [fisor2024]."""
+"""What a trained FISOR is asked: values, weights, and which action to take [fisor]."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple

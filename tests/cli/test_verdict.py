@@ -33,7 +33,7 @@ def test_success_names_the_worst_bound_and_what_it_rests_on():
 def test_many_late_plans_are_explained(late, said):
     plans = [plan(Status.LATE)] * late + [plan(Status.CERTIFIED, 0.005)] * 6
     text = verdict(mission(*plans, reached=True))
-    assert ("planner.latency=5 planner.replan_every=5" in text) is said
+    assert ("planner.latency=6 planner.replan_every=6" in text) is said
     assert f"safe stops: {late} late" in text
 
 

@@ -1,0 +1,35 @@
+"""What the keys in brackets of docstrings stand for, beside those of the guidance methods (`safeplan.guidance.papers`)."""
+
+PAPERS = {
+    "ddim": "J. Song, C. Meng, S. Ermon. Denoising Diffusion Implicit Models. ICLR 2021. arXiv:2010.02502",
+    "ddpm": "J. Ho, A. Jain, P. Abbeel. Denoising Diffusion Probabilistic Models. NeurIPS 2020. arXiv:2006.11239",
+    "deep_sets": "M. Zaheer, S. Kottur, S. Ravanbakhsh, B. Poczos, R. Salakhutdinov, A. Smola. Deep Sets. NeurIPS 2017. "
+    "arXiv:1703.06114",
+    "diffuser": "M. Janner, Y. Du, J. Tenenbaum, S. Levine. Planning with Diffusion for Flexible Behavior Synthesis. "
+    "ICML 2022. arXiv:2205.09991",
+    "dit": "W. Peebles, S. Xie. Scalable Diffusion Models with Transformers. ICCV 2023. arXiv:2212.09748",
+    "dpm_solver_pp": "C. Lu, Y. Zhou, F. Bao, J. Chen, C. Li, J. Zhu. DPM-Solver++: Fast Solver for Guided Sampling of "
+    "Diffusion Probabilistic Models. 2022. arXiv:2211.01095",
+    "edm": "T. Karras, M. Aittala, T. Aila, S. Laine. Elucidating the Design Space of Diffusion-Based Generative Models. "
+    "NeurIPS 2022. arXiv:2206.00364",
+    "fid": "M. Heusel, H. Ramsauer, T. Unterthiner, B. Nessler, S. Hochreiter. GANs Trained by a Two Time-Scale Update "
+    "Rule Converge to a Local Nash Equilibrium. NeurIPS 2017. arXiv:1706.08500",
+    "film": "E. Perez, F. Strub, H. de Vries, V. Dumoulin, A. Courville. FiLM: Visual Reasoning with a General "
+    "Conditioning Layer. AAAI 2018. arXiv:1709.07871",
+    "fisor": "Y. Zheng, J. Li, D. Yu, Y. Yang, S. E. Li, X. Zhan, J. Liu. Safe Offline Reinforcement Learning with "
+    "Feasibility-Guided Diffusion Model. ICLR 2024. arXiv:2401.10700",
+    "flow_matching": "Y. Lipman, R. T. Q. Chen, H. Ben-Hamu, M. Nickel, M. Le. Flow Matching for Generative Modeling. "
+    "ICLR 2023. arXiv:2210.02747",
+    "holohover": "The recordings of a planar hovercraft that come with the repository; source and licence in "
+    "scripts/data/ beside them",
+    "improved_ddpm": "A. Nichol, P. Dhariwal. Improved Denoising Diffusion Probabilistic Models. ICML 2021. "
+    "arXiv:2102.09672",
+    "iql": "I. Kostrikov, A. Nair, S. Levine. Offline Reinforcement Learning with Implicit Q-Learning. ICLR 2022. "
+    "arXiv:2110.06169",
+    "precision_recall": "T. Kynkaanniemi, T. Karras, S. Laine, J. Lehtinen, T. Aila. Improved Precision and Recall "
+    "Metric for Assessing Generative Models. NeurIPS 2019. arXiv:1904.06991",
+    "score_sde": "Y. Song, J. Sohl-Dickstein, D. P. Kingma, A. Kumar, S. Ermon, B. Poole. Score-Based Generative "
+    "Modeling through Stochastic Differential Equations. ICLR 2021. arXiv:2011.13456",
+    "td3": "S. Fujimoto, H. van Hoof, D. Meger. Addressing Function Approximation Error in Actor-Critic Methods. "
+    "ICML 2018. arXiv:1802.09477",
+}

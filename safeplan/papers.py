@@ -1,17 +1,19 @@
-"""What the keys in brackets of docstrings stand for, beside those of the guidance methods (`safeplan.guidance.papers`)."""
+"""What the keys in brackets of docstrings stand for; those of guidance methods are in `safeplan.guidance.papers`."""
 
 PAPERS = {
     "ddim": "J. Song, C. Meng, S. Ermon. Denoising Diffusion Implicit Models. ICLR 2021. arXiv:2010.02502",
     "ddpm": "J. Ho, A. Jain, P. Abbeel. Denoising Diffusion Probabilistic Models. NeurIPS 2020. arXiv:2006.11239",
-    "deep_sets": "M. Zaheer, S. Kottur, S. Ravanbakhsh, B. Poczos, R. Salakhutdinov, A. Smola. Deep Sets. NeurIPS 2017. "
-    "arXiv:1703.06114",
+    "deep_sets": "M. Zaheer, S. Kottur, S. Ravanbakhsh, B. Poczos, R. Salakhutdinov, A. Smola. Deep Sets. "
+    "NeurIPS 2017. arXiv:1703.06114",
     "diffuser": "M. Janner, Y. Du, J. Tenenbaum, S. Levine. Planning with Diffusion for Flexible Behavior Synthesis. "
     "ICML 2022. arXiv:2205.09991",
     "dit": "W. Peebles, S. Xie. Scalable Diffusion Models with Transformers. ICCV 2023. arXiv:2212.09748",
     "dpm_solver_pp": "C. Lu, Y. Zhou, F. Bao, J. Chen, C. Li, J. Zhu. DPM-Solver++: Fast Solver for Guided Sampling of "
     "Diffusion Probabilistic Models. 2022. arXiv:2211.01095",
-    "edm": "T. Karras, M. Aittala, T. Aila, S. Laine. Elucidating the Design Space of Diffusion-Based Generative Models. "
-    "NeurIPS 2022. arXiv:2206.00364",
+    "dsrl": "Z. Liu, Z. Guo, H. Lin, Y. Yao, J. Zhu, Z. Cen, H. Hu, W. Yu, T. Zhang, J. Tan, D. Zhao. Datasets and "
+    "Benchmarks for Offline Safe Reinforcement Learning. DMLR 2024. arXiv:2306.09303",
+    "edm": "T. Karras, M. Aittala, T. Aila, S. Laine. Elucidating the Design Space of Diffusion-Based Generative "
+    "Models. NeurIPS 2022. arXiv:2206.00364",
     "fid": "M. Heusel, H. Ramsauer, T. Unterthiner, B. Nessler, S. Hochreiter. GANs Trained by a Two Time-Scale Update "
     "Rule Converge to a Local Nash Equilibrium. NeurIPS 2017. arXiv:1706.08500",
     "film": "E. Perez, F. Strub, H. de Vries, V. Dumoulin, A. Courville. FiLM: Visual Reasoning with a General "

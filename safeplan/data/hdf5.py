@@ -1,4 +1,4 @@
-"""Logs in the DSRL HDF5 layout: flat arrays, episodes one after the other in time order [dsrl2024, table 7].
+"""Logs in the DSRL HDF5 layout: flat arrays, episodes one after the other in time order [dsrl, table 7].
 
 Seven required keys; any other numeric key with one number per row (a stored violation `h`, say) is kept in `extra`.
 """

@@ -10,7 +10,7 @@ def relabel(costs: Tensor, violating: float = 25.0, satisfying: float = -1.0) ->
 
 
 def expectile(u: Tensor, tau: float) -> Tensor:
-    """`|tau - 1[u <= 0]| u^2`: minimised by the tau-expectile, the maximum as tau -> 1 [iql2022, eq. 5]."""
+    """`|tau - 1[u <= 0]| u^2`: minimised by the tau-expectile, the maximum as tau -> 1 [iql, eq. 5]."""
     return torch.where(u > 0, tau, 1.0 - tau) * u.square()
 
 

@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+from pathlib import Path
 from typing import Any
 
 
@@ -31,3 +33,17 @@ def loads(text: str | bytes) -> Any:
         return json.loads(text, parse_constant=str)
     except RecursionError:
         raise ValueError("nested too deeply") from None
+
+
+def write(path: str | Path, value: Any, indent: int | None = 1) -> None:
+    """Write strict JSON."""
+    write_text(path, dumps(value, indent=indent) + "\n")
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write under a temporary name, then rename: a file is there whole or not at all."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(text)
+    os.replace(temporary, path)

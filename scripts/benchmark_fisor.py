@@ -7,7 +7,6 @@ ratios are medians over paired rounds. The update is the official one: batch 204
 """
 
 import argparse
-import json
 import os
 import platform
 import time
@@ -23,6 +22,7 @@ from tqdm import tqdm
 from safeplan.data import Log
 from safeplan.feasibility import FisorConfig
 from safeplan.rng import numpy_rng, torch_rng
+from safeplan.strict_json import write
 from safeplan.training import fisor_from_log
 from safeplan.training.checkpoint import versions
 
@@ -127,9 +127,7 @@ def main() -> None:
         "versions": versions(),
     }
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    temp = args.out.with_suffix(".tmp")
-    temp.write_text(json.dumps(result, indent=1) + "\n")
-    temp.replace(args.out)
+    write(args.out, result)
 
     print(f"{'':16}{'updates/s':>10}{'action ms':>11}{'20 states ms':>14}{'ratio update':>14}{'ratio action':>14}")
     for name, r in table.items():

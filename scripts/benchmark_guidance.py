@@ -10,7 +10,6 @@ that works, so that other load on the machine counts little; figures are medians
 """
 
 import argparse
-import json
 import os
 import time
 from collections.abc import Callable
@@ -42,6 +41,7 @@ from safeplan.guidance import (
 )
 from safeplan.imaging import ImageConfig, LabelUNet
 from safeplan.nets import TemporalUNet
+from safeplan.strict_json import write
 
 CLASSES = 10
 AFFINE = ("CFG", "CFG++", "CFG + PAG", "FA-CFG")
@@ -201,9 +201,7 @@ def main() -> None:
         "note": f"row cap measured: {caps}; one thread; load average {os.getloadavg()[0]:.1f}",
     }
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    temp = args.out.with_suffix(".tmp")
-    temp.write_text(json.dumps(result, indent=1) + "\n")
-    temp.replace(args.out)
+    write(args.out, result)
     affine = [r["overhead"] for r in rows if r["method"] in AFFINE]
     slower = [r for r in rows if r["diffusers_over_ours"] is not None and r["diffusers_over_ours"] < 1]
     print(f"affine methods: median overhead {100 * median(affine):.1f} %, worst {100 * max(affine):.1f} %")

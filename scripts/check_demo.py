@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 
 from safeplan.cli.main import main as safeplan
 from safeplan.evaluation.study import provenance
-from safeplan.planning.evidence import write_json
+from safeplan.strict_json import write
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -58,7 +58,7 @@ def main() -> int:
     safe = sum(r["goal reached"] and not r["collision"] for r in rows)
     made = provenance()
     note = f"{safe} of {len(rows)} safely at the goal. torch {made['torch']}, {made['machine']}."
-    write_json(options.out, {"rows": rows, "note": note, "made_with": made})
+    write(options.out, {"rows": rows, "note": note, "made_with": made})
     print(note)
     print(f"results: {options.out}")
     return 0 if safe >= 0.9 * len(rows) and all(r["verify agrees"] for r in rows) else 1

@@ -10,7 +10,6 @@ blurred less. Writes results/guidance_bench.json and results/guidance_bench.png.
 """
 
 import argparse
-import json
 import math
 import sys
 from dataclasses import dataclass
@@ -49,6 +48,7 @@ from safeplan.guidance import (
     unit_schedule,
 )
 from safeplan.rng import torch_rng
+from safeplan.strict_json import write
 
 F64 = torch.float64
 ONE, ZERO = torch.ones((), dtype=F64), torch.zeros((), dtype=F64)
@@ -327,9 +327,7 @@ def main(argv: list[str] | None = None) -> int:
         "note": f"{n} samples, {steps} steps, seed {seed}; exact denoisers",
     }
     args.out.mkdir(parents=True, exist_ok=True)
-    temp = args.out / ".guidance_bench.tmp"
-    temp.write_text(json.dumps(result, indent=1) + "\n")
-    temp.replace(args.out / "guidance_bench.json")
+    write(args.out / "guidance_bench.json", result)
     page(args.out / "guidance_bench.png", pictures, leaky, drawn, paths)
     print(f"results: {args.out}/guidance_bench.json, {args.out}/guidance_bench.png")
     return 0 if all(found.values()) else 1

@@ -28,6 +28,7 @@ from safeplan.errors import ConfigError
 from safeplan.evaluation.stats import stratified_bootstrap
 from safeplan.evaluation.study import by_planner, run_study
 from safeplan.imaging import balanced, load_images, metrics, to_bytes
+from safeplan.strict_json import write
 from safeplan.training import load
 
 SCALES = (1.5, 2.0, 3.0, 5.0, 8.0)
@@ -170,9 +171,7 @@ def main() -> None:
     )
     summary = table(rows)
     target = path.with_name(f"image_table_{a.set}.json")
-    temp = target.with_name(f".{target.name}.tmp")
-    temp.write_text(json.dumps({**header, "runs": summary}, indent=1) + "\n")
-    os.replace(temp, target)
+    write(target, {**header, "runs": summary})
     print(markdown(summary))
     print(f"results: {target} ({path.name})")
 

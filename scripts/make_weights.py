@@ -36,7 +36,7 @@ the environment's own simulator, difficulty 0.3 to 1.7, scene stream `train` (ap
 {rows}
 
 **Not guaranteed.** A proposal carries no guarantee: the certificate of a plan does not rest on these weights.
-States unlike the logs are refused (status `out_of_support`). Licence: Apache-2.0, as the code.
+In states unlike the logs the planner leaves it aside (status `out_of_support`). Licence: Apache-2.0, as the code.
 """
 
 

@@ -9,7 +9,6 @@ truth calls infeasible but from which random controls escape (there should be no
 
 import argparse
 import csv
-import json
 import os
 import platform
 from pathlib import Path
@@ -23,6 +22,7 @@ from tqdm import tqdm
 from safeplan.evaluation.feasible_set import falsify, make_grid, picture, score
 from safeplan.evaluation.point_robot import violation
 from safeplan.rng import numpy_rng
+from safeplan.strict_json import write
 from safeplan.training import load
 from safeplan.training.checkpoint import load_model
 
@@ -59,9 +59,7 @@ def main() -> None:
     result |= {"device": "cpu", "machine": platform.machine(), "threads": torch.get_num_threads()}
     result |= {"versions": model.info["versions"], "data": model.info.get("data")}
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    temp = args.out.with_suffix(".tmp")
-    temp.write_text(json.dumps(result, indent=1) + "\n")
-    temp.replace(args.out)
+    write(args.out, result)
     picture(agent.v_h, grid, args.picture)
 
     print(f"{'':28}{'IoU':>8}{'false safe':>12}")

@@ -9,7 +9,6 @@ evaluations per sample. Writes results/trajectory_guidance.json.
 """
 
 import argparse
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from safeplan.dynamics.observe import observe
 from safeplan.evaluation.study import provenance
 from safeplan.planning import LearnedProposer
 from safeplan.rng import fold
+from safeplan.strict_json import write
 
 CHAINS: dict[str, dict[str, Any]] = {
     "none": {"chain": []},
@@ -114,9 +114,7 @@ def main() -> None:
     settings = {"scenes": args.scenes, "samples": args.samples, "seed": args.seed}
     result = {"rows": rows, "note": note, "settings": settings, "made_with": provenance()}
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    temp = args.out.with_suffix(".tmp")
-    temp.write_text(json.dumps(result, indent=1) + "\n")
-    temp.replace(args.out)
+    write(args.out, result)
     print(f"results: {args.out}")
 
 

@@ -9,8 +9,6 @@ line); fan (checks risks, detours made by hand); fisor (flies the learned propos
 Writes study.jsonl (one line per episode), summary.json and table.md under runs/NAME/seed_SEED.
 """
 
-import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
@@ -19,6 +17,7 @@ from pathlib import Path
 from safeplan import build
 from safeplan.cli.app import shown
 from safeplan.schema import EvaluateConfig as Config
+from safeplan.strict_json import write, write_text
 
 
 def nested(overrides: Sequence[str]) -> dict[str, type]:
@@ -54,18 +53,10 @@ def run(cfg: Config, out: Path) -> str:
     table = markdown(summary)
     write_text(out / "table.md", table + "\n")
     for path in [out / "summary.json", *([Path(cfg.summary)] if cfg.summary else [])]:
-        write_text(path, json.dumps(summary, indent=1) + "\n")
+        write(path, summary)
     print(table)
     return f"results: {shown(out)}/ (study.jsonl, summary.json, table.md)"
 
 
 # what may change between two halves of a study: how much is done, and how
 LEFT_OUT = ("name", "seed", "episodes", "planners", "processes", "summary", "device")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write under a temporary name, then rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temp = path.with_name(f".{path.name}.tmp")
-    temp.write_text(text)
-    os.replace(temp, path)

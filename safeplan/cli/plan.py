@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 from safeplan import build
 from safeplan.cli.app import shown, value_of
 from safeplan.schema import PlanConfig as Config
+from safeplan.strict_json import write
 from safeplan.types import Plan
 
 
@@ -37,7 +38,6 @@ def run(cfg: Config, out: Path) -> str:
     from safeplan.cli.verdict import record, verdict
     from safeplan.evaluation.plots import mission_animation, mission_figure
     from safeplan.planning import run_mission
-    from safeplan.planning.evidence import write_json
 
     device = build.device(cfg.device)
     if cfg.system.file:
@@ -51,7 +51,7 @@ def run(cfg: Config, out: Path) -> str:
             bar.update(round(t, 3) - bar.n)
 
         mission = run_mission(task.world, planner, cfg.seed, max_seconds=task.max_seconds, on_plan=show)
-    write_json(out / "plan.json", record(mission, planner.cfg, task.source, cfg.seed))
+    write(out / "plan.json", record(mission, planner.cfg, task.source, cfg.seed), indent=None)
     title = f"{task.system.name}, seed {cfg.seed}: {'goal reached' if mission.safe else 'goal not reached safely'}"
     mission_figure(task.system, task.scene, mission, out / "plan.png", title)
     files = ["plan.png", "plan.json"]

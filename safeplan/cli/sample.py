@@ -7,20 +7,17 @@
 Writes samples.png, trace.png (what the chain did, step by step) and samples.json under runs/NAME/seed_SEED.
 """
 
-import json
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from tqdm.auto import tqdm
 
 from safeplan import build
 from safeplan.cli.app import shown
-from safeplan.cli.evaluate import write_text
 from safeplan.schema import SampleConfig as Config
+from safeplan.strict_json import write
 
 
 def nested(overrides: Sequence[str]) -> dict[str, type]:
@@ -69,17 +66,12 @@ def run(cfg: Config, out: Path) -> str:
         "labels": labels,
         "sampler": cfg.sampler,
         "steps": cfg.steps,
-        "chain": [{"method": name, **_finite(asdict(getattr(cfg.guidance, name)))} for name in cfg.guidance.chain],
+        "chain": [{"method": name, **asdict(getattr(cfg.guidance, name))} for name in cfg.guidance.chain],
         "cite": [m.citation() for m in artist.steer(drawn.labels)],
         "nfe": {"mean": float(nfe.mean()), "min": int(nfe.min()), "max": int(nfe.max())},
         "seconds": round(seconds, 3),
         "made_with": provenance(device),
     }
-    write_text(out / "samples.json", json.dumps(record, indent=1) + "\n")
+    write(out / "samples.json", record)
     print(f"{cfg.n} images of {model.name} with {chain}: {nfe.mean():.1f} evaluations each, {seconds:.1f} s.")
     return f"results: {shown(out)}/ (samples.png, trace.png, samples.json)"
-
-
-def _finite(settings: dict[str, Any]) -> dict[str, Any]:
-    """JSON has no infinity: it becomes the word that the command line takes."""
-    return {k: str(v) if isinstance(v, float) and not math.isfinite(v) else v for k, v in settings.items()}

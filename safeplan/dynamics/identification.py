@@ -8,7 +8,6 @@ regression, with windows weighted down that no parameters explain, such as those
 N samples, W windows; the six motors are a1, a2, b1, b2, c1, c2, and the second of a pair pushes backwards.
 """
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +16,7 @@ import numpy as np
 
 from safeplan.dynamics.hovercraft import PAIRS, PARAMS
 from safeplan.errors import DataError
+from safeplan.strict_json import write
 
 SIGN = np.array([1.0, -1.0] * 3)
 PAIR = np.arange(6) // 2
@@ -269,6 +269,4 @@ def _short(value: Any) -> Any:
 
 def save_json(file: Path, content: dict[str, Any]) -> None:
     """Write `content`, numbers to six digits, under a temporary name, then rename."""
-    part = file.with_suffix(".tmp")
-    part.write_text(json.dumps(_short(content), indent=1) + "\n")
-    part.replace(file)
+    write(file, _short(content))

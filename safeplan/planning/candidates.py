@@ -53,7 +53,7 @@ class Candidates:
             end = s.scene.at((self.cfg.latency + states.shape[1] - 1) * self.system.dt)
             worth = made.value(states[:, -1], end) - far[:, -1]
         risks = self.judge.proposal_risks(self.nlp, s, states, controls, made.dynamic)
-        score = 2.0 * risks - worth / start
+        score = 2.0 * risks - worth / start + ~self.judge.lasts(s, states[:, -1])
         if warm is not None:
             score[0] -= 0.02  # do not change sides without a reason
         last = home(self.system, s.start, ahead, self.cfg.horizon, self.speed)

@@ -16,6 +16,7 @@ class PlannerConfig:
     delta: float = 0.05  # 1 - confidence of the certificate; attempt j spends delta / 2^j
     horizon: int = 20  # steps of the plan
     tail: int = 4  # steps at rest after it that are certified too
+    stand_s: float = 0.0  # s, for which no obstacle may drive into where a plan ends, by its nominal motion
     latency: int = 3  # steps that pass while a plan is computed; they are taken over from the previous plan
     replan_every: int = 3  # steps between plans
     deadline_s: float = 0.0  # a plan that takes longer is dropped, the previous one goes on; 0: latency steps

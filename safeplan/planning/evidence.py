@@ -10,12 +10,12 @@ import numpy as np
 
 from safeplan.dynamics.system import System
 from safeplan.errors import DataError
-from safeplan.planning.plan_file import FORMAT, load_plans, write_json
+from safeplan.planning.plan_file import FORMAT, load_plans
 from safeplan.reach import clopper_pearson, count_collisions
 from safeplan.strict_json import strict
 from safeplan.types import Certificate, CutNormalBelief, Plan, Reference, Scene
 
-__all__ = ["FORMAT", "Check", "check_plan", "load_plans", "plan_record", "write_json"]
+__all__ = ["FORMAT", "Check", "check_plan", "load_plans", "plan_record"]
 
 
 def plan_record(t: float, plan: Plan) -> dict[str, Any]:

@@ -73,6 +73,17 @@ class Judge:
         centers = s.scene.sample(n, flow.times, rng)
         return between(self.system, flow, centers, s.scene), flow.times[:-1]
 
+    def lasts(self, s: Setting, ends: Array) -> Array:
+        """`[B]`: whether states `ends [B, n]` at the end of a plan may be stood at for `stand_s`: a stop that traffic
+        drives into is none."""
+        cfg, dt = self.cfg, self.system.dt
+        times = (cfg.latency + cfg.horizon) * dt + np.arange(0.0, cfg.stand_s + 1e-9, dt)
+        if not len(s.scene.obstacles) or cfg.stand_s == 0:
+            return np.ones(len(ends), bool)
+        still = np.tile(ends.T[:, :, None], (1, 1, len(times)))
+        c = clearance(self.system, still, s.scene.centers(times), s.scene)  # [B, T, K+1]
+        return ~(c[..., :-1].min(axis=(1, 2)) < 0)
+
     def proposal_risks(self, nlp: Nlp, s: Setting, states: Array, controls: Array, dynamic: bool) -> Array:
         """Collision probability `[B]` of each proposal when it is tracked with its own gains."""
         cfg, B, h = self.cfg, len(states), states.shape[1] - 1

@@ -4,7 +4,6 @@ Numbers that are not finite stand there as strings (`safeplan.strict_json`); a p
 """
 
 import dataclasses
-import os
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
@@ -12,21 +11,12 @@ from typing import Any
 import numpy as np
 
 from safeplan.errors import DataError
-from safeplan.strict_json import dumps, loads
+from safeplan.strict_json import loads
 from safeplan.types import Array, Certificate, CutNormalBelief, Goal, Obstacle, Scene, Status
 
 FORMAT = 1
 MOST_DRAWS = 10**8  # of one certificate: more would not fit in memory
 _AGAIN = "The file was changed or cut short: run `safeplan plan` again"
-
-
-def write_json(path: str | Path, data: Any) -> None:
-    """Write strict JSON under a temporary name, then rename."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(dumps(data))
-    temporary.replace(path)
 
 
 def load_plans(path: str | Path) -> dict[str, Any]:

@@ -47,8 +47,9 @@ class Planner:
         """Plan from `belief` in `scene`, both as of now.
 
         The first `latency` steps of the answer are those of `previous` (already advanced to now), because they are
-        flown while this is computed. The status says what the answer is; a plan that is not CERTIFIED is a safe stop
-        (unless `cfg.uncertainty` is off: then plans move on UNCERTIFIED).
+        flown while this is computed. The status says what the answer is; a plan that is not CERTIFIED is a safe stop,
+        with two exceptions: OUT_OF_SUPPORT plans that could be certified along hand-made lines move on (the message
+        says which), and where `cfg.uncertainty` is off plans move on UNCERTIFIED.
 
         Args:
             deadline_s: time that planning may take (s); None: the config's, which is `latency` steps unless set, and no
@@ -103,15 +104,14 @@ class Planner:
         cfg = self.cfg
         ahead = s.scene.at(cfg.latency * self.system.dt)
         warm = self.candidates.warm(s, previous)
+        good, note = Status.CERTIFIED if cfg.uncertainty else Status.UNCERTIFIED, ""
         if self.proposer is None:
             made = self.straight(s.start, ahead, 1, 0)
         else:
             made = self.proposer(s.start, ahead, cfg.proposals, int(rng.integers(2**62)))
-            if not made.supported:
-                if previous is None or self._motion(s.start) > cfg.rest_tol:
-                    message = "the state is unlike the logs that the proposals were learned from"
-                    return self._stop(s, previous, Status.OUT_OF_SUPPORT, message, clock, rng)
-                made = self.straight(s.start, ahead, cfg.proposals, 0)  # no way to learn back from rest: lines do
+            if not made.supported:  # what was learned is not trusted; hand-made lines need no logs
+                made = self.straight(s.start, ahead, cfg.proposals, 0)
+                good, note = Status.OUT_OF_SUPPORT, "lines instead of proposals, the state is unlike their logs; "
         clock.lap("propose")
         candidates, scores = self.candidates.rank(s, warm, made)
         order = np.argsort(scores, kind="stable")
@@ -129,7 +129,10 @@ class Planner:
             if not found.converged:
                 best = min(best, (2.0, Status.INFEASIBLE, f"the optimiser ({found.solver}) did not converge"))
                 continue
-            if fault := self._unrest(found):
+            fault = self._unrest(found)
+            if not fault and not self.judge.lasts(s, found.states[-1:])[0]:
+                fault = f"the plan ends where it would be run into within {cfg.stand_s:.3g} s"
+            if fault:
                 best = min(best, (2.0, Status.INFEASIBLE, fault))
                 continue
             certificate = None
@@ -147,8 +150,8 @@ class Planner:
             clock.check()
             return Plan(
                 reference,
-                Status.CERTIFIED if cfg.uncertainty else Status.UNCERTIFIED,
-                f"attempt {attempt} of {cfg.attempts}",
+                good,
+                f"{note}attempt {attempt} of {cfg.attempts}",
                 s.belief,
                 s.scene,
                 cfg.latency,
@@ -160,7 +163,8 @@ class Planner:
                 pick,
                 clock.laps,
             )
-        return self._stop(s, previous, best[1], f"no attempt held; best: {best[2]}", clock, rng)
+        status = good if good is Status.OUT_OF_SUPPORT else best[1]
+        return self._stop(s, previous, status, f"{note}no attempt held; best: {best[2]}", clock, rng)
 
     def _unrest(self, found: Solution) -> str:
         """Why the end of a plan is no rest, or an empty string."""

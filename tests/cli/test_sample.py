@@ -45,7 +45,7 @@ def test_sample_writes_picture_and_record(capsys, elsewhere, weights):
     folder = elsewhere / "runs" / "sample_mnist" / "seed_0"
     assert (folder / "samples.png").read_bytes().startswith(b"\x89PNG")
     record = json.loads((folder / "samples.json").read_text(), parse_constant=lambda word: pytest.fail(word))
-    assert record["chain"] == [{"method": "cfg", "w": 3.0, "sigma_min": 0.0, "sigma_max": "inf"}]
+    assert record["chain"] == [{"method": "cfg", "w": 3.0, "sigma_min": 0.0, "sigma_max": "Infinity"}]
     assert record["nfe"] == {"mean": 6.0, "min": 6, "max": 6} and record["seconds"] > 0 and record["seed"] == 0
     assert record["labels"] == [0, 1, 2, 3, 0, 1] and {"torch", "diffusers"} <= set(record["made_with"])
     first = (folder / "samples.png").read_bytes()

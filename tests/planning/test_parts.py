@@ -10,11 +10,12 @@ from safeplan.dynamics.bicycle import bicycle
 from safeplan.dynamics.hovercraft import hovercraft, hovercraft_belief
 from safeplan.errors import DataError
 from safeplan.planning import FanProposer, Planner, PlannerConfig
-from safeplan.planning.evidence import FORMAT, _hash, check_plan, load_plans, plan_record, write_json
+from safeplan.planning.evidence import FORMAT, _hash, check_plan, load_plans, plan_record
 from safeplan.planning.halfplanes import OFF, nearest, supporting
 from safeplan.planning.nlp import Nlp, Weights
 from safeplan.planning.tracking import lqr_gains
 from safeplan.reach import clopper_pearson
+from safeplan.strict_json import write
 from safeplan.types import Goal, Obstacle, Scene
 
 SCENE = Scene(
@@ -134,7 +135,7 @@ def made():
 
 def test_evidence_survives_json_and_agrees(made, tmp_path):
     system, data = made
-    write_json(tmp_path / "plan.json", data)
+    write(tmp_path / "plan.json", data)
     check = check_plan(system, load_plans(tmp_path / "plan.json"), 0, fresh_seed=9, fresh_n=500)
     assert check.agrees and check.k == check.k_again and check.claimed == check.recomputed
     assert check.confidence == 1 - 0.05 / 2 ** data["plans"][0]["certificate"]["attempt"]
@@ -247,7 +248,7 @@ def test_numbers_that_are_not_finite_are_strings(tmp_path):
     scene = Scene((), Goal(np.nan, 1.0, 0.1), (0, 0, 3, 2))
     plan = Planner(hovercraft(), PlannerConfig(horizon=8)).plan(hovercraft_belief(np.zeros(9)), scene)
     record = plan_record(0.0, plan)
-    write_json(tmp_path / "x.json", {"a": [float("inf"), -float("inf")], "plan": record})
+    write(tmp_path / "x.json", {"a": [float("inf"), -float("inf")], "plan": record})
 
     def refuse(token):
         raise AssertionError(token)

@@ -244,7 +244,7 @@ class Status(StrEnum):
     LATE = "late"  # the deadline passed: safe stop along the previous certified plan
     START_IN_COLLISION = "start_in_collision"  # the start touches an obstacle or lies outside the bounds
     UNREACHABLE = "unreachable"  # the goal lies outside the bounds or inside a standing obstacle
-    OUT_OF_SUPPORT = "out_of_support"  # the state is unlike the logs: learned proposals were not trusted
+    OUT_OF_SUPPORT = "out_of_support"  # the state is unlike the logs: planned on hand-made lines, or a safe stop
     BAD_INPUT = "bad_input"  # NaN or wrong shape in belief or scene
     FAILED = "failed"  # the planner itself broke: the message says what; safe stop
 
@@ -294,8 +294,13 @@ class Plan:
     certificate: Certificate | None = None
     clearance: float = float("nan")  # worst nominal clearance, m
     proposals: Array = field(default_factory=lambda: np.zeros((0, 0, 2)))  # positions [B, H+1, 2]
-    chosen: int = -1
+    chosen: int = -1  # candidate that was followed, -1 in a safe stop
     timings: dict[str, float] = field(default_factory=dict)  # s, by stage
+
+    @property
+    def stops(self) -> bool:
+        """Whether this is a safe stop: none of the candidates was followed."""
+        return self.chosen < 0
 
     @property
     def states(self) -> Array:

@@ -37,12 +37,16 @@ def verdict(mission: Mission) -> str:
     parts = [f"{end} after {mission.seconds:.1f} s, {touched}; worst clearance {100 * mission.clearance:.1f} cm."]
     stops: dict[str, int] = {}
     for p in plans:
-        if p.status is not Status.CERTIFIED:
+        if p.stops:
             stops[p.status.value] = stops.get(p.status.value, 0) + 1
     text = ", ".join(f"{n} {s}" for s, n in sorted(stops.items()))
-    certified = [p for p in plans if p.status is Status.CERTIFIED and p.certificate is not None]
-    parts.append(f"{len(certified)} of {len(plans)} plans are certified" + (f"; safe stops: {text}." if text else "."))
-    if plans and plans[-1].status is not Status.CERTIFIED:
+    certified = [p for p in plans if not p.stops and p.certificate is not None]
+    lines = sum(p.status is Status.OUT_OF_SUPPORT for p in certified)
+    unlike = f", {lines} of them along hand-made lines (state unlike the logs)" if lines else ""
+    parts.append(
+        f"{len(certified)} of {len(plans)} plans are certified{unlike}{f'; safe stops: {text}' if text else ''}."
+    )
+    if plans and plans[-1].stops:
         parts.append(f"The last plan: {plans[-1].message}.")
     if certified:
         certificates: list[Certificate] = [p.certificate for p in certified if p.certificate is not None]

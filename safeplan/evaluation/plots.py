@@ -104,7 +104,7 @@ def mission_figure(system: System, scene: Scene, mission: Mission, path: str | P
     low.step(times, estimates, where="post", color=BLUE, lw=1.2, label="risk estimate")
     if mission.plans and mission.plans[0][1].certificate:
         low.axhline(mission.plans[0][1].certificate.gamma, color="#30343B", lw=1, ls="--", label="bound asked for")
-    stops = [t for t, p in mission.plans if p.status.value != "certified"]
+    stops = [t for t, p in mission.plans if p.stops]
     low.plot(stops, np.full(len(stops), 1e-3), "v", color=ORANGE, ms=6, label="safe stop taken")
     low.set_yscale("symlog", linthresh=1e-3)
     low.set_ylim(0, 1)

@@ -9,9 +9,10 @@ from safeplan.planning import Mission
 from safeplan.types import Certificate, Status
 
 
-def plan(status, upper=None):
+def plan(status, upper=None, stops=None):
+    stops = status is not Status.CERTIFIED if stops is None else stops
     certificate = None if upper is None else Certificate(upper, 555, 1, 0.025, 1, 7, 0.01, ("the belief is right",))
-    return SimpleNamespace(status=status, certificate=certificate, risk=None, message="why")
+    return SimpleNamespace(status=status, certificate=certificate, risk=None, message="why", stops=stops)
 
 
 def mission(*plans, **kw):
@@ -40,3 +41,10 @@ def test_many_late_plans_are_explained(late, said):
 def test_failure_says_why():
     text = verdict(mission(plan(Status.UNREACHABLE), collided=True, clearance=-0.01))
     assert text.startswith("COLLISION after") and "The last plan: why." in text and "0 of 1 plans" in text
+
+
+def test_plans_without_learned_proposals_are_told_apart_from_stops():
+    moved = plan(Status.OUT_OF_SUPPORT, 0.008, stops=False)
+    text = verdict(mission(plan(Status.CERTIFIED, 0.004), moved, plan(Status.OUT_OF_SUPPORT, 0.02), clearance=0.05))
+    assert "2 of 3 plans are certified, 1 of them along hand-made lines" in text
+    assert "safe stops: 1 out_of_support." in text and "at most 0.80% (worst" in text

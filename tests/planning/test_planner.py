@@ -118,10 +118,10 @@ def test_unlike_the_logs_is_a_status_and_lines_are_planned_on():
     pilot = Planner(hovercraft(), CONFIG, strange)
     plan = pilot.plan(hovercraft_belief(START), OPEN, generator=np.random.default_rng(0))
     assert plan.status is Status.OUT_OF_SUPPORT and "unlike their logs" in plan.message and "attempt" in plan.message
-    assert plan.certificate.holds and np.ptp(plan.reference.states[:, 0]) > 0.3
+    assert plan.certificate.holds and np.ptp(plan.reference.states[:, 0]) > 0.3 and not plan.stops
     blocked = replace(OPEN, obstacles=(Obstacle(0.95, 1.0, hx=0.02, hy=0.4),))
     stop = Planner(hovercraft(), replace(CONFIG, max_iter=1), strange).plan(hovercraft_belief(START), blocked)
-    assert stop.status is Status.OUT_OF_SUPPORT and "safe stop" in stop.message
+    assert stop.status is Status.OUT_OF_SUPPORT and "safe stop" in stop.message and stop.stops
 
 
 def test_a_late_plan_brakes_where_the_previous_one_has_become_dangerous(planner, certified):

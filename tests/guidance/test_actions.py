@@ -54,10 +54,17 @@ def test_an_energy_on_q_earns_more(agent):
 
 
 def test_an_empty_chain_changes_nothing_and_the_choice_takes_one_too(agent):
-    chain = lambda c: [Barrier(lambda a: -c.q_h(a), metric="identity")]  # noqa: E731
+    seen = []
+
+    def chain(c):
+        return [Barrier(lambda a: (seen.append(len(a)), -c.q_h(a))[1], metric="identity")]
+
     a, b = (agent.act(BRINK[:8], torch_rng(2, "act"), chain=c) for c in ((), []))
     assert (a == b).all()
-    assert agent.act(BRINK[:8], torch_rng(2, "act"), chain=chain).shape == (8, 1)
+    late = np.full((8, 1), 0.3, np.float32)  # only full speed back is feasible, and the actor does not go that fast
+    plain, steered = (agent.act(late, torch_rng(2, "act"), chain=c) for c in ((), chain))
+    assert set(seen) == {8 * SMALL.candidates}, "all candidates of all states are steered"
+    assert agent.q_h(late, steered).mean() < agent.q_h(late, plain).mean() - 0.02
 
 
 def test_what_the_actor_was_not_trained_for_is_refused(agent):

@@ -126,7 +126,6 @@ def main() -> None:
         "load": os.getloadavg()[0],
         "versions": versions(),
     }
-    args.out.parent.mkdir(parents=True, exist_ok=True)
     write(args.out, result)
 
     print(f"{'':16}{'updates/s':>10}{'action ms':>11}{'20 states ms':>14}{'ratio update':>14}{'ratio action':>14}")

@@ -200,7 +200,6 @@ def main() -> None:
         "made_with": provenance() | {"threads": "1"},
         "note": f"row cap measured: {caps}; one thread; load average {os.getloadavg()[0]:.1f}",
     }
-    args.out.parent.mkdir(parents=True, exist_ok=True)
     write(args.out, result)
     affine = [r["overhead"] for r in rows if r["method"] in AFFINE]
     slower = [r for r in rows if r["diffusers_over_ours"] is not None and r["diffusers_over_ours"] < 1]

@@ -326,7 +326,6 @@ def main(argv: list[str] | None = None) -> int:
         "made_with": provenance(),
         "note": f"{n} samples, {steps} steps, seed {seed}; exact denoisers",
     }
-    args.out.mkdir(parents=True, exist_ok=True)
     write(args.out / "guidance_bench.json", result)
     page(args.out / "guidance_bench.png", pictures, leaky, drawn, paths)
     print(f"results: {args.out}/guidance_bench.json, {args.out}/guidance_bench.png")

@@ -58,7 +58,6 @@ def main() -> None:
         result["curve"] = curve
     result |= {"device": "cpu", "machine": platform.machine(), "threads": torch.get_num_threads()}
     result |= {"versions": model.info["versions"], "data": model.info.get("data")}
-    args.out.parent.mkdir(parents=True, exist_ok=True)
     write(args.out, result)
     picture(agent.v_h, grid, args.picture)
 

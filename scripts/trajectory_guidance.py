@@ -113,7 +113,6 @@ def main() -> None:
     note = f"{args.scenes} scenes, {args.samples} proposals each, seed {args.seed}; +-: 95 % over scenes"
     settings = {"scenes": args.scenes, "samples": args.samples, "seed": args.seed}
     result = {"rows": rows, "note": note, "settings": settings, "made_with": provenance()}
-    args.out.parent.mkdir(parents=True, exist_ok=True)
     write(args.out, result)
     print(f"results: {args.out}")
 

@@ -241,7 +241,7 @@ class Status(StrEnum):
     CERTIFIED = "certified"  # the risk bound holds with the stated confidence
     UNCERTIFIED = "uncertified"  # no plan met the bound: safe stop
     INFEASIBLE = "infeasible"  # the optimiser found no plan that keeps its constraints: safe stop
-    LATE = "late"  # the deadline passed: safe stop along the previous certified plan
+    LATE = "late"  # the deadline passed: the previous plan to its stop, or braking where that is safer
     START_IN_COLLISION = "start_in_collision"  # the start touches an obstacle or lies outside the bounds
     UNREACHABLE = "unreachable"  # the goal lies outside the bounds or inside a standing obstacle
     OUT_OF_SUPPORT = "out_of_support"  # the state is unlike the logs: planned on hand-made lines, or a safe stop

@@ -160,17 +160,27 @@ class EDM(Path):
         return torch.exp(self.p_mean + self.p_std * torch.randn(n, generator=generator, device=device))
 
 
+FISOR_SCHEDULES = ("vp", "cosine", "linear")
+
+
 @dataclass(frozen=True)
 class FisorVP(Path):
-    """FISOR's five-step VP schedule; time is the integer step 0 .. T-1 that the network sees, -1 is the data [fisor].
+    """FISOR's few-step schedules; time is the integer step 0 .. T-1 that the network sees, -1 is the data [fisor].
 
-    alpha_t = exp(-b_min/T - (b_max - b_min)(2t - 1)/(2 T^2)), t = 1 .. T; between steps log a^2 is linear.
+    schedule "vp" (its default): alpha_t = exp(-b_min/T - (b_max - b_min)(2t - 1)/(2 T^2)), t = 1 .. T. "cosine":
+    [improved_ddpm], eq. 17 with offset 0.008, beta at most 0.999. "linear": beta from 1e-4 to 2e-2, as [ddpm] but not
+    adapted to T, so that noise never fills it. Between steps log a^2 is linear.
     """
 
     name = "fisor_vp"
     T: int = 5
     b_min: float = 0.1
     b_max: float = 10.0
+    schedule: str = "vp"
+
+    def __post_init__(self) -> None:
+        if self.schedule not in FISOR_SCHEDULES:
+            raise ConfigError(f"fisor_vp: schedule {self.schedule!r}; use {', '.join(FISOR_SCHEDULES)}")
 
     @property
     def t_max(self) -> float:  # type: ignore[override]
@@ -178,6 +188,11 @@ class FisorVP(Path):
 
     def log_alpha(self) -> list[float]:
         """log alpha_t for t = 1 .. T."""
+        if self.schedule == "cosine":
+            level = [math.cos((t / self.T + 0.008) / 1.008 * math.pi / 2) ** 2 for t in range(self.T + 1)]
+            return [math.log(max(after / before, 0.001)) for before, after in pairwise(level)]
+        if self.schedule == "linear":
+            return [math.log1p(-1e-4 - (2e-2 - 1e-4) * t / max(self.T - 1, 1)) for t in range(self.T)]
         return [
             -self.b_min / self.T - 0.5 * (self.b_max - self.b_min) * (2 * t - 1) / self.T**2
             for t in range(1, self.T + 1)

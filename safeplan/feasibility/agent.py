@@ -57,10 +57,10 @@ class Fisor(FisorPolicy):
         return {"loss_actor": loss, **found, "weight": weights.mean()}
 
     def actor_step(self, obs: Tensor, actions: Tensor, weights: Tensor, t: Tensor, noise: Tensor) -> Tensor:
-        """One Adam step of the weighted noise regression, summed over action entries, and of the actor's EMA."""
+        """One Adam step of the actor at the scheduled rate, and of its EMA."""
         c, optimiser = self.config, self.optimisers["actor"]
         self.nets["actor"].train()
-        loss = denoising_loss(self._denoiser, actions, {"obs": obs}, weights, t=t, noise=noise, reduce="sum")
+        loss = self.loss_actor(obs, actions, weights, t, noise)
         optimiser.param_groups[0]["lr"] = actor_lr(c, self.actor_updates)
         self._step("actor", loss, c.ema_rate)
         self.actor_updates += 1
@@ -70,28 +70,50 @@ class Fisor(FisorPolicy):
         self, obs: Tensor, actions: Tensor, rewards: Tensor, h: Tensor, masks: Tensor, next_obs: Tensor
     ) -> dict[str, Tensor]:
         """One Adam step each of V, Q (towards the new V), V_h, Q_h (towards the new V_h), and of the targets."""
-        c = self.config
+        rate = self.config.target_rate
+        found = {"loss_v": self._step("v", self.loss_v(obs, actions))}
+        found["loss_q"] = self._step("q", self.loss_q(obs, actions, rewards, masks, next_obs), rate)
+        found["loss_v_h"] = self._step("v_h", self.loss_v_h(obs, actions))
+        found["loss_q_h"] = self._step("q_h", self.loss_q_h(obs, actions, h, masks, next_obs), rate)
+        return found
+
+    # ---------------------------------------------------------------- losses, 0-d
+    def loss_actor(self, obs: Tensor, actions: Tensor, weights: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        """Weighted noise regression, summed over action entries; rows of weight 0 count in the mean [fisor, eq. 14]."""
+        return denoising_loss(self._denoiser, actions, {"obs": obs}, weights, t=t, noise=noise, reduce="sum")
+
+    def loss_v(self, obs: Tensor, actions: Tensor) -> Tensor:
+        """V towards the upper expectile of the lower target head."""
         with torch.no_grad():
             q = self._heads("q_target", obs, actions).amin(0)
-            q_h = self._heads("q_h_target", obs, actions).amax(0)
-        loss_v = losses.expectile(q - self._value("v", obs), c.tau_reward).mean()
-        self._step("v", loss_v)
-        with torch.no_grad():
-            y = losses.bellman(rewards, masks, self._value("v", next_obs), c.gamma)
-        loss_q = (self._heads("q", obs, actions) - y).square().mean()
-        self._step("q", loss_q, c.target_rate)
-        loss_vh = losses.reversed_expectile(q_h - self._value("v_h", obs), c.tau_feasible).mean()
-        self._step("v_h", loss_vh)
-        with torch.no_grad():
-            y_h = losses.feasible_bellman(h, masks, self._value("v_h", next_obs), c.gamma)
-        loss_qh = (self._heads("q_h", obs, actions) - y_h).square().mean()
-        self._step("q_h", loss_qh, c.target_rate)
-        named = {"loss_v": loss_v, "loss_q": loss_q, "loss_v_h": loss_vh, "loss_q_h": loss_qh}
-        return {k: v.detach() for k, v in named.items()}
+        return losses.expectile(q - self._value("v", obs), self.config.tau_reward).mean()
 
-    def _step(self, name: str, loss: Tensor, rate: float = 0.0) -> None:
+    def loss_q(self, obs: Tensor, actions: Tensor, rewards: Tensor, masks: Tensor, next_obs: Tensor) -> Tensor:
+        """Both heads of Q towards `bellman`."""
+        with torch.no_grad():
+            y = losses.bellman(rewards, masks, self._value("v", next_obs), self.config.gamma)
+        return (self._heads("q", obs, actions) - y).square().mean()
+
+    def loss_v_h(self, obs: Tensor, actions: Tensor) -> Tensor:
+        """V_h towards the lower expectile of the worse target head."""
+        with torch.no_grad():
+            q_h = self._heads("q_h_target", obs, actions).amax(0)
+        return losses.reversed_expectile(q_h - self._value("v_h", obs), self.config.tau_feasible).mean()
+
+    def loss_q_h(self, obs: Tensor, actions: Tensor, h: Tensor, masks: Tensor, next_obs: Tensor) -> Tensor:
+        """Both heads of Q_h towards `feasible_bellman`."""
+        with torch.no_grad():
+            y_h = losses.feasible_bellman(h, masks, self._value("v_h", next_obs), self.config.gamma)
+        return (self._heads("q_h", obs, actions) - y_h).square().mean()
+
+    def _step(self, name: str, loss: Tensor, rate: float = 0.0) -> Tensor:
         self.optimisers[name].zero_grad(set_to_none=True)
         loss.backward()
+        self.apply(name, rate)
+        return loss.detach()
+
+    def apply(self, name: str, rate: float = 0.0) -> None:
+        """Step one network along the gradients that it holds, and its target a share `rate` towards it."""
         self.optimisers[name].step()
         for target, source in TARGETS.items():
             if source == name:

@@ -30,6 +30,7 @@ class FisorConfig:
     actor_blocks: int = 3
     dropout: float = 0.1
     steps: int = 5  # diffusion steps T
+    schedule: str = "vp"  # of their noise: vp | cosine | linear
 
     violation: str = "relabel"  # h from costs (+violating / -satisfying), or `column`: the log's own h
     violating: float = 25.0  # h of a transition with cost > 0

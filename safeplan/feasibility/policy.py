@@ -55,7 +55,7 @@ class FisorPolicy:
         self._std = torch.from_numpy(self.normalizer.std).to(self.device)
         self.nets = build_networks(obs_size, act_size, c, seed).to(self.device)
         self._call: dict[str, Any] = {k: torch.compile(n) if c.compile else n for k, n in self.nets.items()}
-        self.path = FisorVP(c.steps)
+        self.path = FisorVP(c.steps, schedule=c.schedule)
         self._grid = self.path.grid(c.steps)
 
     def denoiser(self, name: str) -> Denoiser:
@@ -155,7 +155,7 @@ class FisorPolicy:
         noise = torch.randn(len(obs), self.act_size, generator=generator, device=generator.device).to(self.device)
         return ddpm(
             self.denoiser("actor_ema"),
-            noise,
+            noise / self._grid.s[0],  # the official code starts from unit noise, though s is a little less than 1 there
             self._grid,
             {"obs": obs},
             tuple(chain),

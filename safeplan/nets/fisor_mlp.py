@@ -53,9 +53,13 @@ class FisorMLP(nn.Module):
         self.blocks = nn.ModuleList(Block(width, dropout) for _ in range(blocks))
         self.out = xavier(nn.Linear(width, actions))
 
-    def forward(self, x: Tensor, t: Tensor, leaves: dict[str, Tensor], null: object = None) -> Tensor:
+    def time_features(self, t: Tensor) -> Tensor:
+        """`[B]` steps -> `[B, time_features]`."""
         phase = 2 * math.pi * t[:, None] * self.w
-        temb = self.time(torch.cat([torch.cos(phase), torch.sin(phase)], -1))
+        return torch.cat([torch.cos(phase), torch.sin(phase)], -1)
+
+    def forward(self, x: Tensor, t: Tensor, leaves: dict[str, Tensor], null: object = None) -> Tensor:
+        temb = self.time(self.time_features(t))
         h = self.inp(torch.cat([x, leaves["obs"], temb], -1))
         for block in self.blocks:
             h = block(h)

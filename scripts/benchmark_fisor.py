@@ -20,7 +20,7 @@ import torch
 from tqdm import tqdm
 
 from safeplan.data import Log
-from safeplan.feasibility import FisorConfig
+from safeplan.feasibility import FisorConfig, official
 from safeplan.rng import numpy_rng, torch_rng
 from safeplan.strict_json import write
 from safeplan.training import fisor_from_log
@@ -85,7 +85,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
 
     log = synthetic(args.rows, args.obs, args.act, args.seed)
-    config = FisorConfig(batch=args.batch, critic_rows=min(256, args.batch))
+    config = official(batch=args.batch, critic_rows=min(256, args.batch))
     variants = []
     for device in ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]:
         variants.append(Variant(f"{device} eager", log, config, device, args.seed))

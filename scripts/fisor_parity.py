@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from safeplan.diffusion import FisorVP, Grid, ddpm
 from safeplan.errors import DataError
-from safeplan.feasibility import Fisor, FisorConfig, select
+from safeplan.feasibility import Fisor, official, select
 from safeplan.feasibility.agent import actor_lr
 from safeplan.feasibility.losses import bellman, feasible_bellman, policy_weights
 from safeplan.feasibility.networks import TARGETS
@@ -119,7 +119,7 @@ def agent_of(gold: Gold, steps: int | None = None) -> Fisor:
     try:
         cfg = {k[4:]: v.item() for k, v in gold.items() if k.startswith("cfg/")}
         rows = len(gold["batch/states"])
-        config = FisorConfig(
+        config = official(
             gamma=_round(cfg["discount"]), tau_reward=_round(cfg["expectile_V"]),
             tau_feasible=_round(cfg["expectile_Vh"]), target_rate=_round(cfg["tau"]), ema_rate=_round(cfg["actor_tau"]),
             cost_temperature=_round(cfg["cost_temperature"]), reward_temperature=_round(cfg["reward_temperature"]),
@@ -308,10 +308,10 @@ def schedules(gold: Gold) -> Iterator[Row]:
         alphas = torch.tensor(FisorVP(int(T), schedule=kind).log_alpha(), dtype=torch.float64).exp()
         found = {"betas": 1 - alphas, "alphas": alphas, "alpha_hats": alphas.cumprod(0)}
         yield worst(f"schedule {name}", [error(v, gold[f"diffusion/{name}/{k}"]) for k, v in found.items()])
-    rates = [actor_lr(FisorConfig(), int(k)) for k in gold["lr/steps"]]
+    rates = [actor_lr(official(), int(k)) for k in gold["lr/steps"]]
     yield worst("learning rate, in 1e-4", [error(1e4 * np.array(rates), 1e4 * gold["lr/actor"])])
     agent = agent_of(gold)
-    big = Fisor(agent.obs_size, agent.act_size, FisorConfig())
+    big = Fisor(agent.obs_size, agent.act_size, official())
     for key, made in (("count_here", agent), ("count_default", big)):
         sizes = [
             (sum(p.numel() for p in made.nets[ours].parameters()), gold[f"{key}/{n}"]) for ours, n in NAMES.items()

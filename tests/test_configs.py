@@ -10,15 +10,18 @@ from omegaconf import OmegaConf
 
 import safeplan.guidance
 from safeplan import build, schema
+from safeplan.build.settings import freeze
 from safeplan.cli.complain import explain, refuse_extras
 from safeplan.cli.help import GROUPS, comments, options
 from safeplan.diffusion import SAMPLERS
 from safeplan.errors import ConfigError
+from safeplan.feasibility import official
 from safeplan.imaging import SETS
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 USES = {"plan": ("env", "planner", "guidance"), "train": ("policy", "data"), "evaluate": ("env", "planner", "guidance")}
 USES["sample"] = ("model", "guidance")
+PRESETS = {"fisor_official": "fisor"}  # other values of a kind's settings
 CHOICES = [(c, f"{g}={o}") for c, groups in USES.items() for g in groups for o in options(g)]
 SETTINGS = [c for c in vars(schema).values() if dataclasses.is_dataclass(c)]
 
@@ -40,7 +43,7 @@ def test_every_choice_composes_and_converts(command, choice):
     assert isinstance(cfg, build.COMMANDS[command])
     group, _, option = choice.partition("=")
     if group in ("env", "data", "policy", "model"):
-        assert getattr(cfg, group).kind == option
+        assert getattr(cfg, group).kind == PRESETS.get(option, option)
     if group == "guidance":
         assert cfg.guidance.chain[-1:] == ([] if option == "none" else [option])
     if hasattr(cfg, "planner"):
@@ -50,13 +53,18 @@ def test_every_choice_composes_and_converts(command, choice):
 def test_the_tables_cover_the_schema():
     assert set(options("env")) == set(schema.ENVS) == set(build.ENV_IDS) == set(build.SYSTEMS)
     assert set(options("data")) == set(schema.DATA)
-    assert set(options("policy")) == set(schema.POLICIES)
+    assert set(options("policy")) == {*schema.POLICIES, *PRESETS}
     assert set(options("guidance")) == {*schema.GUIDANCE, "none"}
     assert set(options("model")) == set(schema.IMAGES) == set(SETS)
     assert set(build.METHODS) == set(schema.GUIDANCE)
     assert set(schema.SAMPLERS) == set(SAMPLERS)
     assert all(hasattr(safeplan.guidance, cls) for cls, _ in build.METHODS.values())
     assert {p.name for p in CONFIGS.iterdir() if p.is_dir() and p.name != "__pycache__"} == {*GROUPS, "rivals"}
+
+
+def test_the_official_preset_is_the_one_of_the_library():
+    cfg = composed("train", "policy=fisor_official", "data=velocity")
+    assert freeze(cfg.policy) == official()
 
 
 def test_tuned_values_belong_to_a_choice():

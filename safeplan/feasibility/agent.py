@@ -15,6 +15,8 @@ from safeplan.feasibility.networks import TARGETS, set_seed
 from safeplan.feasibility.policy import FisorPolicy
 from safeplan.nets import ema_update
 
+TINY = 1e-8
+
 
 class Fisor(FisorPolicy):
     """A policy with its optimisers; arguments as there."""
@@ -39,7 +41,8 @@ class Fisor(FisorPolicy):
         obs, actions = self.encode(batch["observations"]), batch["actions"]
         rows, drawn = len(obs), generator.device
         with torch.no_grad():
-            weights = self._weights(obs, actions)
+            raw = self._weights(obs, actions)
+            weights = raw / raw.mean().clamp_min(TINY) if c.normalize_weights else raw
         t = self.path.draw(rows, generator).to(self.device)
         noise = torch.randn(actions.shape, generator=generator, device=drawn).to(self.device)
         dropout = int(torch.randint(2**62, (1,), generator=generator, device=drawn))
@@ -49,12 +52,12 @@ class Fisor(FisorPolicy):
             for i in range(c.actor_steps):
                 part = slice(i * share, (i + 1) * share)
                 loss = self.actor_step(obs[part], actions[part], weights[part], t[part], noise[part])
-        k = min(c.critic_rows, rows)
+        k = min(c.critic_rows or rows, rows)
         next_obs = self.encode(batch["next_observations"][:k])
         first = {key: batch[key][:k] for key in ("rewards", "h", "masks")}
         found = self.critic_step(obs[:k], actions[:k], **first, next_obs=next_obs)
         self.updates += 1
-        return {"loss_actor": loss, **found, "weight": weights.mean()}
+        return {"loss_actor": loss, **found, "weight": raw.mean()}
 
     def actor_step(self, obs: Tensor, actions: Tensor, weights: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """One Adam step of the actor at the scheduled rate, and of its EMA."""
@@ -80,7 +83,14 @@ class Fisor(FisorPolicy):
     # ---------------------------------------------------------------- losses, 0-d
     def loss_actor(self, obs: Tensor, actions: Tensor, weights: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """Weighted noise regression, summed over action entries; rows of weight 0 count in the mean [fisor, eq. 14]."""
-        return denoising_loss(self._denoiser, actions, {"obs": obs}, weights, t=t, noise=noise, reduce="sum")
+        share = 1.0
+        if self.config.skip_unweighted:
+            kept = weights.nonzero()[:, 0]
+            share = len(kept) / len(weights)
+            if not len(kept):
+                kept = torch.arange(1, device=weights.device)  # one row of weight 0: a step of gradient 0
+            obs, actions, weights, t, noise = (v[kept] for v in (obs, actions, weights, t, noise))
+        return share * denoising_loss(self._denoiser, actions, {"obs": obs}, weights, t=t, noise=noise, reduce="sum")
 
     def loss_v(self, obs: Tensor, actions: Tensor) -> Tensor:
         """V towards the upper expectile of the lower target head."""

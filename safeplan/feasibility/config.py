@@ -1,6 +1,7 @@
-"""Settings of FISOR. Defaults are those of the official code [fisor], one set for all its tasks."""
+"""Settings of FISOR: ours by default, `official()` as the authors' code has them, one set for all its tasks [fisor]."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from safeplan.errors import ConfigError
 from safeplan.schema import in_range
@@ -11,7 +12,10 @@ VIOLATIONS = ("relabel", "column")
 
 @dataclass(frozen=True)
 class FisorConfig:
-    """Zheng et al., "Safe offline RL with feasibility-guided diffusion model", ICLR 2024. Options beyond it say so."""
+    """Zheng et al., "Safe offline RL with feasibility-guided diffusion model", ICLR 2024.
+
+    Where the default is not that of the official code, its comment says why; `official()` undoes all of them.
+    """
 
     gamma: float = 0.99  # discount of both critics
     tau_reward: float = 0.9  # expectile of V, eq. 4 of IQL
@@ -23,7 +27,9 @@ class FisorConfig:
 
     batch: int = 2048  # rows drawn per update
     actor_steps: int = 2  # Adam steps of the actor per update, each on its share of the batch
-    critic_rows: int = 256  # first rows of the batch that the critics see (a quirk of the official code)
+    critic_rows: int = 0  # first rows of the batch that the critics see; 0: all (official: 256, the others are wasted)
+    normalize_weights: bool = True  # weights of a batch to mean 1: its Adam steps do not grow with them (official: no)
+    skip_unweighted: bool = True  # rows of weight 0 are not computed; the same gradient for less (official: no)
 
     hidden: int = 256  # width of the two hidden layers of every critic
     actor_width: int = 256  # width of the actor's residual stream; its blocks are four times as wide
@@ -35,9 +41,9 @@ class FisorConfig:
     violation: str = "relabel"  # h from costs (+violating / -satisfying), or `column`: the log's own h
     violating: float = 25.0  # h of a transition with cost > 0
     satisfying: float = -1.0  # h of a transition without cost
-    timeouts_bootstrap: bool = False  # official: a time-out ends the return; true: only terminals do (ours)
+    timeouts_bootstrap: bool = True  # what follows a time-out still counts (official: it ends the return)
     scale_rewards: bool = True  # rewards * longest episode / spread of episode returns
-    normalize: bool = False  # observations to zero mean and unit variance (ours)
+    normalize: bool = False  # observations to zero mean and unit variance (not in the official code)
 
     cost_temperature: float = 5.0
     reward_temperature: float = 3.0
@@ -46,7 +52,7 @@ class FisorConfig:
     reward_clip: float = 100.0
 
     candidates: int = 16  # actions drawn per state
-    pick: str = "minqc"  # minqc | maxq | maxq_feasible (argmax Q among Q_h <= 0, else argmin Q_h; ours)
+    pick: str = "maxq_feasible"  # most Q where Q_h <= 0, else least Q_h (official: minqc, least Q_h always) | maxq
     compile: bool = False  # torch.compile the networks
 
     def __post_init__(self) -> None:
@@ -64,8 +70,8 @@ class FisorConfig:
                 "positive": "lr cost_clip reward_clip",
                 "not negative": "cost_temperature reward_temperature cost_clip_low",
                 "finite": "violating satisfying",
-                "count": "batch actor_steps critic_rows hidden actor_width actor_blocks steps candidates",
-                "count or 0": "actor_decay_steps",
+                "count": "batch actor_steps hidden actor_width actor_blocks steps candidates",
+                "count or 0": "actor_decay_steps critic_rows",
             },
         )
         if self.batch % self.actor_steps or self.critic_rows > self.batch:
@@ -81,3 +87,9 @@ class FisorConfig:
             raise ConfigError(
                 f"fisor.satisfying is {self.satisfying} and violating {self.violating}, expected one below, one above 0"
             )
+
+
+def official(**changes: Any) -> FisorConfig:
+    """The official code's settings, with `changes`: its update, sampling and choice to the last bit but rounding."""
+    same = {"critic_rows": 256, "normalize_weights": False, "skip_unweighted": False, "timeouts_bootstrap": False}
+    return FisorConfig(**{**same, "pick": "minqc", **changes})

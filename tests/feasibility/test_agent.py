@@ -1,6 +1,7 @@
 """The agent: reproducible, refuses what does not fit, and learns a feasible set that is known."""
 
 from dataclasses import replace
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -73,6 +74,49 @@ def test_updates_depend_on_the_generator_alone():
     assert not np.array_equal(a.act(obs, torch_rng(3)), a.act(obs, torch_rng(4)))
 
 
+def test_rows_of_weight_zero_cost_nothing_and_change_nothing():
+    """The same gradient as computing them, and no rows at all are a gradient of 0."""
+    gradients = []
+    batch, w = rand_batch(), torch.rand(64, generator=torch_rng(3)) * (torch.arange(64) % 3 == 0)
+    for skip in (True, False):
+        agent = Fisor(3, 2, replace(SMALL, dropout=0.0, skip_unweighted=skip))
+        t, noise = agent.path.draw(64, torch_rng(4)), torch.randn(64, 2, generator=torch_rng(5))
+        seen = []
+        agent.nets["actor"].inp.register_forward_hook(lambda m, i, o, seen=seen: seen.append(len(o)))
+        loss = agent.loss_actor(batch["observations"], batch["actions"], w, t, noise)
+        loss.backward()
+        gradients.append([loss.detach(), *(p.grad for p in agent.nets["actor"].parameters())])
+        assert seen == [22 if skip else 64]
+        agent.nets["actor"].zero_grad()
+        agent.loss_actor(batch["observations"], batch["actions"], 0 * w, t, noise).backward()
+        assert all(not p.grad.any() for p in agent.nets["actor"].parameters())
+    for a, b in zip(*gradients, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_normalised_weights_do_not_scale_the_step():
+    """All weights times a constant: the same actor update; the official way moves with them."""
+    batch = rand_batch()
+    for normalize in (True, False):
+        losses = []
+        for factor in (1.0, 10.0):
+            agent = Fisor(3, 2, replace(SMALL, normalize_weights=normalize))
+            with patch.object(agent, "_weights", lambda o, a, f=factor: f * torch.arange(64.0)):
+                losses.append(agent.update(batch, torch_rng(0)))
+        ratio = losses[1]["loss_actor"] / losses[0]["loss_actor"]
+        assert ratio == pytest.approx(1.0 if normalize else 10.0, rel=1e-4)
+        assert losses[1]["weight"] == pytest.approx(10 * 31.5)  # the log shows them as they are
+
+
+def test_critics_see_the_rows_they_are_given():
+    batch = rand_batch()
+    changed = {k: v.clone() for k, v in batch.items()}
+    changed["rewards"][40:] += 5.0
+    for rows, same in ((32, True), (0, False)):
+        found = [Fisor(3, 2, replace(SMALL, critic_rows=rows)).update(b, torch_rng(0)) for b in (batch, changed)]
+        assert bool(found[0]["loss_q"] == found[1]["loss_q"]) == same
+
+
 def test_targets_move_by_their_rate_and_carry_no_graph():
     agent = Fisor(3, 2, replace(SMALL, dropout=0.0))
     old = {k: v.clone() for k, v in agent.nets.state_dict().items()}
@@ -110,11 +154,11 @@ def test_normalised_observations_are_only_a_change_of_units():
 
 def test_columns():
     log = line_log(100)
-    data = columns(log, SMALL)
+    data = columns(log, replace(SMALL, timeouts_bootstrap=False))
     assert set(data["h"].tolist()) == {25.0, -1.0} and data["masks"].tolist() == [1.0] * 99 + [0.0]
     assert data["actions"].abs().max() < 1
     torch.testing.assert_close(columns(log, replace(SMALL, violation="column"))["h"], torch.from_numpy(log.extra["h"]))
-    assert columns(log, replace(SMALL, timeouts_bootstrap=True))["masks"].all()
+    assert columns(log, SMALL)["masks"].all()  # a time-out is not an end
     assert reward_scale(log) == 1.0  # one episode: returns do not differ
     timeouts = log.timeouts.copy()
     timeouts[49] = True

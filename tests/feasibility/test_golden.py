@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from safeplan.errors import DataError
-from safeplan.feasibility import Fisor, FisorConfig, FisorPolicy
+from safeplan.feasibility import Fisor, FisorConfig, FisorPolicy, official
 from safeplan.feasibility import losses as formulas
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -148,9 +148,10 @@ def test_exit_status(gold, tmp_path, monkeypatch, capsys):
     assert "1 above 1e-05" in out.out and "target y" in out.out and "none.npz: cannot be read" in out.err
 
 
-def test_config_defaults_are_the_official_ones(gold):
-    c = FisorConfig()
-    assert (c.steps, c.candidates, c.batch, c.critic_rows, c.schedule) == (5, 16, 2048, 256, "vp")
+def test_official_settings(gold):
+    c = official()
+    assert c != FisorConfig()
+    assert (c.steps, c.candidates, c.batch, c.critic_rows, c.schedule, c.pick) == (5, 16, 2048, 256, "vp", "minqc")
     assert {k: float(gold[f"cfg/{k}"]) for k in ("discount", "tau", "actor_tau")} == pytest.approx(
         {"discount": c.gamma, "tau": c.target_rate, "actor_tau": c.ema_rate}
     )

@@ -1,6 +1,8 @@
 """What the keys in brackets of docstrings stand for; those of guidance methods are in `safeplan.guidance.papers`."""
 
 PAPERS = {
+    "conformal": "A. N. Angelopoulos, S. Bates. A Gentle Introduction to Conformal Prediction and Distribution-Free "
+    "Uncertainty Quantification. 2021. arXiv:2107.07511",
     "ddim": "J. Song, C. Meng, S. Ermon. Denoising Diffusion Implicit Models. ICLR 2021. arXiv:2010.02502",
     "ddpm": "J. Ho, A. Jain, P. Abbeel. Denoising Diffusion Probabilistic Models. NeurIPS 2020. arXiv:2006.11239",
     "deep_sets": "M. Zaheer, S. Kottur, S. Ravanbakhsh, B. Poczos, R. Salakhutdinov, A. Smola. Deep Sets. "
@@ -30,6 +32,8 @@ PAPERS = {
     "arXiv:2110.06169",
     "precision_recall": "T. Kynkaanniemi, T. Karras, S. Laine, J. Lehtinen, T. Aila. Improved Precision and Recall "
     "Metric for Assessing Generative Models. NeurIPS 2019. arXiv:1904.06991",
+    "saute": "A. Sootla, A. I. Cowen-Rivers, T. Jafferjee, Z. Wang, D. Mguni, J. Wang, H. Bou-Ammar. Saute RL: Almost "
+    "Surely Safe Reinforcement Learning Using State Augmentation. ICML 2022. arXiv:2202.06558",
     "score_sde": "Y. Song, J. Sohl-Dickstein, D. P. Kingma, A. Kumar, S. Ermon, B. Poole. Score-Based Generative "
     "Modeling through Stochastic Differential Equations. ICLR 2021. arXiv:2011.13456",
     "td3": "S. Fujimoto, H. van Hoof, D. Meger. Addressing Function Approximation Error in Actor-Critic Methods. "

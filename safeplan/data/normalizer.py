@@ -50,6 +50,11 @@ class Normalizer:
         wide = np.full(size, np.finfo(np.float32).max, np.float32)
         return Normalizer(np.zeros(size), np.ones(size), -wide, wide)
 
+    def extended(self, low: float, high: float) -> "Normalizer":
+        """One column more, which is left as it is and covers [low, high]."""
+        more = {"mean": 0.0, "std": 1.0, "low": low, "high": high}
+        return Normalizer(**{k: np.append(getattr(self, k), np.float32(v)) for k, v in more.items()})
+
     def _pair(self, x: Any) -> tuple[Any, Any]:
         if x.shape[-1] != len(self.mean):
             raise ShapeError(f"normalizer: last axis has {x.shape[-1]} entries, expected {len(self.mean)}")

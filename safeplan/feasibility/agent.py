@@ -10,6 +10,7 @@ from torch import Tensor
 
 from safeplan.diffusion import denoising_loss
 from safeplan.feasibility import losses
+from safeplan.feasibility.budget import augment, draw_shares
 from safeplan.feasibility.config import FisorConfig
 from safeplan.feasibility.networks import TARGETS, set_seed
 from safeplan.feasibility.policy import FisorPolicy
@@ -38,6 +39,9 @@ class Fisor(FisorPolicy):
         All randomness (steps, noise, dropout) comes from `generator`. Returns losses as 0-d tensors.
         """
         c = self.config
+        if c.budget > 0:
+            share = draw_shares(len(batch["actions"]), generator).to(self.device)
+            batch = augment(batch, c.budget, share, c.violating, c.satisfying)
         obs, actions = self.encode(batch["observations"]), batch["actions"]
         rows, drawn = len(obs), generator.device
         with torch.no_grad():

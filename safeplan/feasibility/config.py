@@ -42,6 +42,9 @@ class FisorConfig:
     violating: float = 25.0  # h of a transition with cost > 0
     satisfying: float = -1.0  # h of a transition without cost
     timeouts_bootstrap: bool = True  # what follows a time-out still counts (official: it ends the return)
+    budget: float = (
+        0.0  # largest cost limit that one policy serves, see `feasibility.budget`; 0: no cost at all (FISOR)
+    )
     scale_rewards: bool = True  # rewards * longest episode / spread of episode returns
     normalize: bool = False  # observations to zero mean and unit variance (not in the official code)
 
@@ -68,7 +71,7 @@ class FisorConfig:
                 "in (0, 1]": "target_rate ema_rate",
                 "in [0, 1)": "dropout",
                 "positive": "lr cost_clip reward_clip",
-                "not negative": "cost_temperature reward_temperature cost_clip_low",
+                "not negative": "cost_temperature reward_temperature cost_clip_low budget",
                 "finite": "violating satisfying",
                 "count": "batch actor_steps hidden actor_width actor_blocks steps candidates",
                 "count or 0": "actor_decay_steps critic_rows",
@@ -83,6 +86,8 @@ class FisorConfig:
             raise ConfigError(
                 f"fisor.cost_clip_low is {self.cost_clip_low}, expected at most cost_clip ({self.cost_clip})"
             )
+        if self.budget > 0 and self.violation == "column":
+            raise ConfigError("fisor.budget needs costs: it does not go with fisor.violation=column")
         if not self.satisfying < 0.0 < self.violating:
             raise ConfigError(
                 f"fisor.satisfying is {self.satisfying} and violating {self.violating}, expected one below, one above 0"

@@ -48,6 +48,7 @@ class FisorPolicy:
         self.config = c = config or FisorConfig()
         self.obs_size, self.act_size, self.device = obs_size, act_size, torch.device(device)
         self.reward_scale = 1.0  # V and Q are in rewards of the log times this
+        self.threshold = 0.0  # actions with Q_h up to this count as feasible; see `calibrate` for one with a promise
         self.normalizer = normalizer or Normalizer.identity(obs_size)
         if len(self.normalizer.mean) != obs_size:
             raise ShapeError(f"fisor: normalizer has {len(self.normalizer.mean)} entries, observations have {obs_size}")
@@ -137,7 +138,7 @@ class FisorPolicy:
             a = self._sample(many, generator, chain)
             q_h = self._heads("q_h_target", many, a).amax(0).reshape(-1, n)
             q = self._heads("q_target", many, a).amin(0).reshape(-1, n)
-            index = select(q_h, q, pick or self.config.pick)
+            index = select(q_h - self.threshold, q, pick or self.config.pick)
             return a.reshape(len(o), n, -1)[torch.arange(len(o), device=a.device), index]
 
         return self._query(choose, obs)

@@ -23,6 +23,8 @@ def reward_scale(log: Log) -> float:
 def columns(log: Log, config: FisorConfig) -> dict[str, Tensor]:
     """`observations`, `next_observations` `[N, S]`, `actions [N, A]`, `rewards`, `h`, `masks` `[N]`, all float32.
 
+    With `config.budget` also `costs [N]`.
+
     Raises:
         DataError: actions outside [-1, 1]; `violation="column"` and the log has no column `h`.
     """
@@ -48,4 +50,5 @@ def columns(log: Log, config: FisorConfig) -> dict[str, Tensor]:
         "rewards": torch.from_numpy(log.rewards) * scale,
         "h": h,
         "masks": torch.from_numpy(1.0 - done.astype(np.float32)),
+        **({"costs": torch.from_numpy(log.costs)} if config.budget > 0 else {}),
     }

@@ -61,12 +61,9 @@ def fisor_from_log(
     """Learner and source for `train`; see `feasibility.columns` for what is asked of the log."""
     config = config or FisorConfig()
     source = TransitionSource(columns(log, config), config.batch, log.digest(), device)
-    agent = Fisor(
-        log.observations.shape[1],
-        log.actions.shape[1],
-        config,
-        seed=seed,
-        normalizer=Normalizer.fit(log.observations),
-        device=device,
-    )
+    normalizer = Normalizer.fit(log.observations)
+    if config.budget > 0:  # the share of the budget that is left: as it is
+        normalizer = normalizer.extended(low=-1.0, high=1.0)
+    sizes = len(normalizer.mean), log.actions.shape[1]
+    agent = Fisor(*sizes, config, seed=seed, normalizer=normalizer, device=device)
     return FisorLearner(agent, reward_scale(log) if config.scale_rewards else 1.0), source

@@ -1,0 +1,75 @@
+"""One policy for all cost limits: the augmented batch against a slow twin, and the known answer of a toll road."""
+
+import numpy as np
+import pytest
+import torch
+
+from safeplan.data import Log
+from safeplan.errors import ConfigError
+from safeplan.feasibility import FisorConfig, with_budget
+from safeplan.feasibility.budget import augment, draw_shares
+from safeplan.rng import torch_rng
+from safeplan.training import fisor_from_log
+
+
+def road(episodes: int = 400, length: int = 12, seed: int = 0) -> Log:
+    """Tolls stand at positions 0 to 9; the driver pays (a > 0, reward 1) or waits (a < 0); that at 4 must be paid."""
+    rng = np.random.default_rng(seed)
+    s, a = np.tile(np.arange(length, dtype=np.float32), episodes), rng.uniform(-1, 1, episodes * length)
+    pays = (a > 0) & (s < 10)
+    costs = (pays | (s == 4)).astype(np.float32)
+    end = np.tile(np.arange(length) == length - 1, episodes)
+    obs = (s / 10)[:, None].astype(np.float32)
+    return Log(obs, obs + np.float32(0.1), a[:, None].astype(np.float32), costs, costs, end, np.zeros_like(end))
+
+
+def test_augmented_rows_are_those_of_an_environment_that_counts():
+    log = road(5)
+    budget, start = 4.0, 0.6
+    share, rows = np.float32(start), []
+    for k in range(12):
+        after = np.float32(share - log.costs[k] / np.float32(budget))
+        rows.append((share, after, 25.0 if after < -1e-6 else -1.0))
+        share = after
+    batch = {
+        k: torch.from_numpy(getattr(log, k)[:12]) for k in ("observations", "next_observations", "costs", "actions")
+    }
+    got = augment(batch, budget, torch.tensor([r[0] for r in rows]), 25.0, -1.0)
+    np.testing.assert_array_equal(got["observations"][:, 1], [r[0] for r in rows])
+    np.testing.assert_allclose(got["next_observations"][:, 1], [r[1] for r in rows])
+    assert got["h"].tolist() == [r[2] for r in rows]
+    assert got["actions"] is batch["actions"] and (got["h"] > 0).any()
+    spent = augment({k: v[4:5] for k, v in batch.items()}, budget, torch.tensor([0.25]), 25.0, -1.0)
+    assert spent["h"].tolist() == [-1.0]  # spent to the last bit is not overspent
+
+
+def test_feasible_sets_are_nested_and_right():
+    """Before the forced toll a budget of 1 suffices and one of less does not; after it none is needed."""
+    fast = {"gamma": 0.95, "target_rate": 0.05, "lr": 2e-3, "tau_feasible": 0.95, "actor_steps": 1, "violating": 1.0}
+    config = FisorConfig(batch=256, hidden=32, actor_width=16, actor_blocks=1, budget=4.0, **fast)
+    learner, source = fisor_from_log(road(), config)
+    for i in range(300):
+        learner.update(source.batch(i, 0), torch_rng(0, i))
+    before, after = np.full((3, 1), 0.2, np.float32), np.full((3, 1), 0.6, np.float32)
+    left = np.array([0.3, 1.8, 4.0])
+    assert (learner.agent.v_h(with_budget(before, left, 4.0)) <= 0).tolist() == [False, True, True]
+    assert (learner.agent.v_h(with_budget(after, left, 4.0)) <= 0).all()
+    # paying the toll of now with nothing left is infeasible, waiting is not
+    q_h = learner.agent.q_h(with_budget(after[:2], np.full(2, 0.3), 4.0), np.array([[0.8], [-0.8]], np.float32))
+    assert q_h[0] > 0 > q_h[1]
+
+
+def test_shares_cover_everything_and_favour_small_ones():
+    u = draw_shares(4000, torch_rng(0))
+    assert u.min() >= 0 and u.max() <= 1 and u.max() > 0.98
+    assert float((u < 0.25).float().mean()) == pytest.approx(0.5, abs=0.03)
+
+
+def test_refusals():
+    with pytest.raises(ConfigError, match=r"policy\.budget=LARGEST"):
+        with_budget(np.zeros((1, 2)), 1.0, 0.0)
+    with pytest.raises(ConfigError, match="limit 50 exceeds"):
+        with_budget(np.zeros((2, 2)), np.array([1.0, 50.0]), 40.0)
+    with pytest.raises(ConfigError, match="violation=column"):
+        FisorConfig(budget=1.0, violation="column")
+    np.testing.assert_array_equal(with_budget(np.zeros(2), -9.0, 4.0), np.float32([0, 0, -1]))

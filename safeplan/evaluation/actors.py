@@ -1,0 +1,51 @@
+"""Trained policies as actors of `rollout`."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from safeplan.feasibility import FisorPolicy, with_budget
+from safeplan.feasibility.policy import Chain
+from safeplan.types import Array
+
+
+@dataclass(frozen=True)
+class FisorActor:
+    """FISOR; with `policy.config.budget` it keeps account of the limit, otherwise it knows only "no cost at all".
+
+    pick: how one of its candidates is chosen, None: as configured. chain: guidance of the candidates.
+    """
+
+    policy: FisorPolicy
+    pick: str | None = None
+    chain: Chain = ()
+
+    def start(self, episodes: int, limit: float) -> Array:
+        """What is left of the limit, `[B]`."""
+        return np.full(episodes, limit, np.float64)
+
+    def act(self, obs: Array, state: Any, generator: torch.Generator) -> tuple[Array, Any]:
+        budget = self.policy.config.budget
+        seen = with_budget(obs, state, budget) if budget > 0 else obs
+        return self.policy.act(seen, generator, pick=self.pick, chain=self.chain), state
+
+    def record(self, state: Any, rewards: Array, costs: Array) -> Array:
+        return state - costs
+
+
+@dataclass(frozen=True)
+class Memoryless:
+    """A policy that sees the observation alone: `policy.act(obs [B, S], generator) -> [B, A]`."""
+
+    policy: Any
+
+    def start(self, episodes: int, limit: float) -> None:
+        return None
+
+    def act(self, obs: Array, state: Any, generator: torch.Generator) -> tuple[Array, Any]:
+        return self.policy.act(obs, generator), state
+
+    def record(self, state: Any, rewards: Array, costs: Array) -> Any:
+        return state

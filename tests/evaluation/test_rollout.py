@@ -1,0 +1,89 @@
+"""Batched episodes equal single ones; sums, ends and budgets are counted right."""
+
+from dataclasses import replace
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from safeplan.errors import ConfigError, ShapeError
+from safeplan.evaluation.actors import FisorActor, Memoryless
+from safeplan.evaluation.rollout import rollout
+from safeplan.feasibility import FisorConfig, FisorPolicy
+
+
+class Walk(gym.Env):
+    """A walk on a line by the action: reward is the step, cost 1 beyond 1, ends beyond 2; 20 steps at most."""
+
+    observation_space = gym.spaces.Box(-np.inf, np.inf, (2,), np.float64)
+    action_space = gym.spaces.Box(-1.0, 1.0, (1,), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.x, self.k = float(self.np_random.uniform(0, 0.5)), 0
+        return np.array([self.x, self.k]), {}
+
+    def step(self, action):
+        assert self.k < 20, "stepped after its end"
+        step = 0.3 * float(action[0]) + 0.1 * float(self.np_random.normal())
+        self.x, self.k = self.x + step, self.k + 1
+        return np.array([self.x, self.k]), step, abs(self.x) > 2, self.k == 20, {"cost": float(self.x > 1)}
+
+
+class Push:
+    """Deterministic, and remembers what it was told."""
+
+    def __init__(self, gain: float):
+        self.gain, self.told = gain, []
+
+    def start(self, episodes, limit):
+        return np.zeros((2, episodes))
+
+    def act(self, obs, state, generator):
+        return np.clip(self.gain * np.cos(obs[:, :1] / 2), -1, 1), state
+
+    def record(self, state, rewards, costs):
+        self.told.append(state + np.array([rewards, costs]))
+        return self.told[-1]
+
+
+def test_many_at_once_equal_one_after_the_other():
+    actor = Push(0.6)
+    batch = rollout([Walk() for _ in range(7)], actor, episodes=7, limit=0, seed=3, max_steps=100)
+    waves = rollout([Walk() for _ in range(3)], Push(0.6), episodes=7, limit=0, seed=3, max_steps=100)
+    single = rollout([Walk()], Push(0.6), episodes=7, limit=0, seed=3, max_steps=100)
+    for key in ("returns", "costs", "lengths", "seeds"):
+        np.testing.assert_array_equal(getattr(batch, key), getattr(waves, key))
+        np.testing.assert_array_equal(getattr(batch, key), getattr(single, key))
+    assert len(set(batch.lengths)) > 1 and batch.costs.any() and len(set(batch.seeds)) == 7
+    np.testing.assert_allclose(actor.told[-1], [batch.returns, batch.costs])  # nothing after an end is told
+    assert batch.violated(0.5).tolist() == (batch.costs > 0.5).tolist()
+    other = rollout([Walk()], Push(0.6), episodes=7, limit=0, seed=4, max_steps=100)
+    assert not np.array_equal(other.returns, batch.returns)
+    assert (rollout([Walk()], Push(0.6), episodes=2, limit=0, seed=3, max_steps=5).lengths <= 5).all()
+
+
+def test_fisor_counts_what_is_left_of_the_limit():
+    small = FisorConfig(hidden=8, actor_width=8, actor_blocks=1, candidates=2, budget=10.0)
+    policy, seen = FisorPolicy(3, 1, small), []
+    query = policy._query
+    policy._query = lambda fn, obs, *a: seen.append(obs.copy()) or query(fn, obs, *a)
+    found = rollout([Walk() for _ in range(4)], FisorActor(policy), episodes=4, limit=4.0, seed=0, max_steps=20)
+    assert all(o.shape == (4, 3) and o.dtype == np.float32 for o in seen)
+    np.testing.assert_allclose(seen[0][:, 2], 0.4)
+    assert (np.diff([o[:, 2] for o in seen], axis=0) <= 0).all()
+    assert found.returns.shape == (4,)
+    hard = FisorPolicy(2, 1, replace(small, budget=0.0))
+    rollout([Walk()], FisorActor(hard, pick="minqc"), episodes=1, limit=4.0, seed=0, max_steps=3)
+    again = [rollout([Walk()], Memoryless(hard), episodes=2, limit=0, seed=1, max_steps=9).returns for _ in range(2)]
+    np.testing.assert_array_equal(*again)
+
+
+def test_refusals():
+    with pytest.raises(ConfigError, match="0 environments"):
+        rollout([], Push(1), episodes=1, limit=0, seed=0, max_steps=1)
+    with pytest.raises(ShapeError, match=r"actions are \(1, 1\)"):
+        rollout([Walk()], Push(np.nan), episodes=1, limit=0, seed=0, max_steps=1)
+    wide = FisorPolicy(2, 3, FisorConfig(hidden=8, actor_width=8, actor_blocks=1, candidates=2))
+    with pytest.raises(ShapeError, match=r"actions are \(1, 3\), expected \(1, 1\)"):
+        rollout([Walk()], Memoryless(wide), episodes=1, limit=0, seed=0, max_steps=1)

@@ -24,6 +24,7 @@ PAPERS = {
     "Feasibility-Guided Diffusion Model. ICLR 2024. arXiv:2401.10700",
     "flow_matching": "Y. Lipman, R. T. Q. Chen, H. Ben-Hamu, M. Nickel, M. Le. Flow Matching for Generative Modeling. "
     "ICLR 2023. arXiv:2210.02747",
+    "fql": "S. Park, Q. Li, S. Levine. Flow Q-Learning. ICML 2025. arXiv:2502.02538",
     "holohover": "The recordings of a planar hovercraft that come with the repository; source and licence in "
     "scripts/data/ beside them",
     "improved_ddpm": "A. Nichol, P. Dhariwal. Improved Denoising Diffusion Probabilistic Models. ICML 2021. "
@@ -36,6 +37,8 @@ PAPERS = {
     "Surely Safe Reinforcement Learning Using State Augmentation. ICML 2022. arXiv:2202.06558",
     "score_sde": "Y. Song, J. Sohl-Dickstein, D. P. Kingma, A. Kumar, S. Ermon, B. Poole. Score-Based Generative "
     "Modeling through Stochastic Differential Equations. ICLR 2021. arXiv:2011.13456",
+    "td3_bc": "S. Fujimoto, S. S. Gu. A Minimalist Approach to Offline Reinforcement Learning. NeurIPS 2021. "
+    "arXiv:2106.06860",
     "td3": "S. Fujimoto, H. van Hoof, D. Meger. Addressing Function Approximation Error in Actor-Critic Methods. "
     "ICML 2018. arXiv:1802.09477",
 }

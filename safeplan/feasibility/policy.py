@@ -75,6 +75,10 @@ class FisorPolicy:
     def _heads(self, name: str, obs: Tensor, actions: Tensor) -> Tensor:
         return self._call[name](torch.cat([obs, actions], -1)).squeeze(-1)  # [2, B]
 
+    def scores(self, obs: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+        """Worst Q_h and least Q of the target critics `[B]`, differentiable, for encoded observations."""
+        return self._heads("q_h_target", obs, actions).amax(0), self._heads("q_target", obs, actions).amin(0)
+
     def _weights(self, obs: Tensor, actions: Tensor) -> Tensor:
         c = self.config
         return losses.policy_weights(
@@ -136,8 +140,7 @@ class FisorPolicy:
         def choose(o: Tensor) -> Tensor:
             many = o.repeat_interleave(n, 0)
             a = self._sample(many, generator, chain)
-            q_h = self._heads("q_h_target", many, a).amax(0).reshape(-1, n)
-            q = self._heads("q_target", many, a).amin(0).reshape(-1, n)
+            q_h, q = (v.reshape(-1, n) for v in self.scores(many, a))
             index = select(q_h - self.threshold, q, pick or self.config.pick)
             return a.reshape(len(o), n, -1)[torch.arange(len(o), device=a.device), index]
 
@@ -149,10 +152,7 @@ class FisorPolicy:
 
     def _sample(self, obs: Tensor, generator: torch.Generator, chain: Chain) -> Tensor:
         if callable(chain):
-            critics = Critics(
-                lambda a: self._heads("q_h_target", obs, a).amax(0), lambda a: self._heads("q_target", obs, a).amin(0)
-            )
-            chain = chain(critics)
+            chain = chain(Critics(lambda a: self.scores(obs, a)[0], lambda a: self.scores(obs, a)[1]))
         noise = torch.randn(len(obs), self.act_size, generator=generator, device=generator.device).to(self.device)
         return ddpm(
             self.denoiser("actor_ema"),

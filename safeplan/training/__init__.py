@@ -15,6 +15,7 @@ KINDS = {
     "classifier": ("safeplan.training.classifier", "ClassifierLearner"),
     "fisor": ("safeplan.training.fisor", "FisorLearner"),
     "image": ("safeplan.training.image", "ImageLearner"),
+    "one_step": ("safeplan.training.one_step", "OneStepLearner"),
     "trajectory": ("safeplan.training.trajectory", "TrajectoryLearner"),
 }
 

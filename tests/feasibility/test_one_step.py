@@ -1,0 +1,102 @@
+"""The distilled policy: it becomes its teacher, leans where it should, costs one evaluation, comes back from a file."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from safeplan.data import Log
+from safeplan.errors import ShapeError
+from safeplan.feasibility import Fisor, FisorConfig, with_budget
+from safeplan.feasibility.one_step import OneStepConfig, OneStepPolicy, teacher_map
+from safeplan.rng import torch_rng
+from safeplan.training import load, train
+from safeplan.training.one_step import OneStepLearner, one_step_from_log
+
+SMALL = FisorConfig(hidden=16, actor_width=16, actor_blocks=1, candidates=4)
+TINY = OneStepConfig(hidden=48, layers=2, lr=3e-3, batch=128, improve=0.0)
+
+
+def states(n: int = 2000) -> Log:
+    rng = np.random.default_rng(0)
+    obs = rng.uniform(-1, 1, (n, 2)).astype(np.float32)
+    zero, end = np.zeros(n, np.float32), np.arange(n) == n - 1
+    return Log(obs, obs, np.zeros((n, 1), np.float32), zero, zero, end, np.zeros_like(end))
+
+
+@pytest.fixture(scope="module")
+def teacher():
+    agent = Fisor(2, 1, replace(SMALL, dropout=0.0), seed=1)
+    agent.nets.requires_grad_(False).eval()
+    return agent
+
+
+def distilled(teacher, config, updates=300):
+    learner, source = one_step_from_log(states(), teacher, config)
+    for i in range(updates):
+        learner.update(source.batch(i, 0), torch_rng(0, i))
+    return learner.policy
+
+
+def test_imitation_alone_is_the_teachers_map(teacher):
+    student = distilled(teacher, TINY)
+    obs, z = torch.rand(500, 2, generator=torch_rng(1)) * 2 - 1, torch.randn(500, 1, generator=torch_rng(2))
+    with torch.no_grad():
+        want, got = teacher_map(teacher, obs, z), student.map(obs, z)
+    error = (got - want).square().mean()
+    assert error < 0.05 * want.var() and want.abs().max() <= 1
+    torch.testing.assert_close(teacher_map(teacher, obs, z), want)  # no noise but the one given
+
+
+def test_one_evaluation_per_batch_and_many_candidates_are_told_apart(teacher):
+    calls = []
+    obs = np.random.default_rng(1).uniform(-1, 1, (200, 2)).astype(np.float32)
+    found = {}
+    for n in (1, 16):
+        student = OneStepPolicy(teacher, replace(TINY, candidates=n))
+        student.net.load_state_dict(distilled(teacher, TINY, 20).net.state_dict())
+        student.net.register_forward_hook(lambda m, i, o: calls.append(len(o)))
+        found[n] = student.act(obs, torch_rng(5), pick="minqc")
+        assert found[n].shape == (200, 1)
+    assert calls == [200, 3200]
+    assert teacher.q_h(obs, found[16]).mean() < teacher.q_h(obs, found[1]).mean()
+    np.testing.assert_array_equal(student.act(obs[:5], torch_rng(1)), student.act(obs[:5], torch_rng(1)))
+
+
+def test_it_leans_towards_what_the_critics_prefer(teacher):
+    """Q_h made positive everywhere: less of it; negative everywhere: more Q."""
+    obs = np.random.default_rng(2).uniform(-1, 1, (300, 2)).astype(np.float32)
+    for shift, better in ((5.0, lambda a: -teacher.q_h(obs, a).mean()), (-5.0, lambda a: teacher.q(obs, a).mean())):
+        heads = [*teacher.nets["q_h_target"].parameters()][-1]
+        vh = [*teacher.nets["v_h"].parameters()][-1]
+        before = heads.clone(), vh.clone()
+        heads += shift
+        vh += shift
+        plain, leaning = (distilled(teacher, replace(TINY, improve=w), 60) for w in (0.0, 2.0))
+        actions = [p.act(obs, torch_rng(3)) for p in (plain, leaning)]
+        assert better(actions[1]) > better(actions[0])
+        heads.copy_(before[0])
+        vh.copy_(before[1])
+
+
+def test_trains_resumes_and_comes_back(teacher, tmp_path):
+    for name, stops in (("whole", (30,)), ("halves", (10, 30))):
+        for stop in stops:
+            learner, source = one_step_from_log(states(), teacher, TINY)
+            train(learner, source, tmp_path / name, updates=stop, checkpoint_every=10, log_every=10)
+    a, b = load(tmp_path / "whole"), load(tmp_path / "halves")
+    for p, q in zip(a.net.parameters(), b.net.parameters(), strict=True):
+        assert torch.equal(p, q)
+    obs = np.zeros((3, 2), np.float32)
+    np.testing.assert_array_equal(a.act(obs, torch_rng(0)), learner.policy.act(obs, torch_rng(0)))
+    assert isinstance(a, OneStepPolicy) and OneStepLearner.kind == "one_step"
+
+
+def test_budgets_and_refusals():
+    agent = Fisor(3, 1, replace(SMALL, budget=5.0))
+    learner, source = one_step_from_log(states(), agent, TINY)
+    assert torch.isfinite(learner.update(source.batch(0, 0), torch_rng(0))["loss"])
+    assert learner.policy.act(with_budget(np.zeros((2, 2)), 1.0, 5.0), torch_rng(0)).shape == (2, 1)
+    with pytest.raises(ShapeError, match="the log has 2 observations, the teacher 4"):
+        one_step_from_log(states(), Fisor(4, 1, SMALL), TINY)

@@ -77,6 +77,14 @@ def test_network_equals_a_torch_module_and_its_jacobian():
         np.testing.assert_allclose(np.stack(net.partial(tuple(x.numpy().T), j, NUMPY), -1), jac[..., j], atol=1e-12)
 
 
+def test_network_runs_in_the_precision_of_the_state():
+    net = load_mlp("robot")
+    x = torch.as_tensor(np.random.default_rng(1).uniform(net.domain_low, net.domain_high, (20, 4)))
+    full, half = (torch.stack(net(x.to(kind).unbind(-1), TORCH)) for kind in (torch.float64, torch.float32))
+    assert half.dtype == torch.float32
+    torch.testing.assert_close(half.double(), full, rtol=1e-4, atol=1e-4)
+
+
 def test_network_stays_within_its_bounds_far_outside_the_domain():
     net = load_mlp("quad")
     u = np.stack(net(tuple(1e6 * np.random.default_rng(0).normal(size=(6, 50))), NUMPY), -1)

@@ -10,6 +10,7 @@ from safeplan.dynamics.system import rk4
 from safeplan.dynamics.systems import Case, close, system
 from safeplan.dynamics.systems.ground_robot import DISC, GOAL
 from safeplan.dynamics.systems.pendulum import GAINS, GRAVITY, INERTIA, LENGTH, MASS, pendulum_plant
+from safeplan.dynamics.systems.planar_hovercraft import DAMP, DAMP_YAW, STIFF, STIFF_YAW
 from safeplan.dynamics.systems.tracked import CAR_GAINS, FACTEST_GAINS, car_plant, hovercraft_plant
 from safeplan.dynamics.systems.tracking import climb, errors, lyapunov, lyapunov_rate, speeds
 from safeplan.reach import rollout
@@ -188,6 +189,21 @@ def test_hovercraft_holds_its_place_without_disturbance():
     calm[6:] = 0.0
     flow = rollout(case.loop, Draw(mean[None], calm[None, None]), replace(case, steps=200).reference, 0.2)
     assert np.abs(flow.states[-1, :6]).max() < 1e-2
+
+
+def test_hovercraft_asks_for_a_spring_and_a_damper_in_the_world():
+    """Once the thrusts have settled on the commands, the acceleration is that law's, at every heading."""
+    case, n = system("hovercraft"), 100
+    x = np.random.default_rng(7).uniform(-0.02, 0.02, (9, n))
+    x[2] = np.linspace(-3, 3, n)
+    x[5] = -STIFF_YAW * np.sin(x[2]) / DAMP_YAW  # no torque asked for, so that nothing saturates
+    theta = case.start.mean()[1].copy()
+    theta[4:] = 0.0  # no drag, no disturbance
+    u = case.controller(tuple(x), NUMPY)
+    rates = case.plant.f(0.0, (*x[:6], *u), u, tuple(theta), NUMPY)
+    for axis in (0, 1):
+        np.testing.assert_allclose(rates[3 + axis], -STIFF * x[axis] - DAMP * x[3 + axis], atol=1e-12)
+    np.testing.assert_allclose(rates[5], 0.0, atol=1e-9)
 
 
 def test_a_loop_has_no_controls_left():

@@ -33,7 +33,8 @@ class Case:
         steps: horizon in steps of `loop.dt`; the published count of stored times less one.
         source: key of the paper in `safeplan.papers` whose setting this is.
         command: `[m]` values at which the plan's controls are held.
-        plant, controller: what the loop was closed from, `controller(x, xp) -> u`; None: nobody steers.
+        plant, controller: what the loop was closed from, `controller(x, xp) -> u`. No plant: nobody steers. A plant
+            without: the law needs the reference too, see `tracking`.
         obstacles: what the literature puts in the way.
         chosen: what was chosen here because the source does not say, or differs on purpose.
     """

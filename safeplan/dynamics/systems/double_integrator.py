@@ -51,12 +51,13 @@ def double_integrator() -> Case:
         "neural controller: trained here, tanh instead of ReLU and clip",
         "RK4 on a fine step, not Euler steps of 1",
     )
+    network = load_mlp("dint")
     return Case(
-        neural_loop(double_integrator_plant(), load_mlp("dint"), ((0, 0, 0.5), (0, 1, 1.0))),
+        neural_loop(double_integrator_plant(), network, ((0, 0, 0.5), (0, 1, 1.0))),
         uniform(*START),
         9,
         "density_corl",
         plant=double_integrator_plant(),
-        controller=load_mlp("dint"),
+        controller=network,
         chosen=chosen,
     )

@@ -7,6 +7,8 @@ PAPERS = {
     "ddpm": "J. Ho, A. Jain, P. Abbeel. Denoising Diffusion Probabilistic Models. NeurIPS 2020. arXiv:2006.11239",
     "deep_sets": "M. Zaheer, S. Kottur, S. Ravanbakhsh, B. Poczos, R. Salakhutdinov, A. Smola. Deep Sets. "
     "NeurIPS 2017. arXiv:1703.06114",
+    "density_corl": "Y. Meng, D. Sun, Z. Qiu, M. T. B. Waez, C. Fan. Learning Density Distribution of Reachable States "
+    "for Autonomous Systems. CoRL 2021. arXiv:2109.06728",
     "diffuser": "M. Janner, Y. Du, J. Tenenbaum, S. Levine. Planning with Diffusion for Flexible Behavior Synthesis. "
     "ICML 2022. arXiv:2205.09991",
     "dit": "W. Peebles, S. Xie. Scalable Diffusion Models with Transformers. ICCV 2023. arXiv:2212.09748",
@@ -16,6 +18,8 @@ PAPERS = {
     "Benchmarks for Offline Safe Reinforcement Learning. DMLR 2024. arXiv:2306.09303",
     "edm": "T. Karras, M. Aittala, T. Aila, S. Laine. Elucidating the Design Space of Diffusion-Based Generative "
     "Models. NeurIPS 2022. arXiv:2206.00364",
+    "factest": "C. Fan, K. Miller, S. Mitra. Fast and Guaranteed Safe Controller Synthesis for Nonlinear Vehicle "
+    "Models. CAV 2020",
     "fid": "M. Heusel, H. Ramsauer, T. Unterthiner, B. Nessler, S. Hochreiter. GANs Trained by a Two Time-Scale Update "
     "Rule Converge to a Local Nash Equilibrium. NeurIPS 2017. arXiv:1706.08500",
     "film": "E. Perez, F. Strub, H. de Vries, V. Dumoulin, A. Courville. FiLM: Visual Reasoning with a General "

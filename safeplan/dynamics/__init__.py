@@ -1,6 +1,6 @@
 """Systems written once for NumPy, PyTorch and CasADi, and distances between what they drive past."""
 
 from safeplan.dynamics.backends import NUMPY
-from safeplan.dynamics.system import Quantity, System, rk4, step
+from safeplan.dynamics.system import Equations, Quantity, System, rk4, step
 
-__all__ = ["NUMPY", "Quantity", "System", "rk4", "step"]
+__all__ = ["NUMPY", "Equations", "Quantity", "System", "rk4", "step"]

@@ -55,6 +55,9 @@ def _torch() -> Namespace:
 
         return call
 
+    def like(a, h):  # weights are NumPy arrays, whatever the type and the device of the state
+        return torch.as_tensor(a, dtype=h.dtype, device=h.device)
+
     plain = ("sin", "cos", "tan", "tanh", "exp", "log", "sqrt", "square", "where")
     maximum, minimum = lift(torch.maximum), lift(torch.minimum)
     return SimpleNamespace(
@@ -67,7 +70,7 @@ def _torch() -> Namespace:
         abs=torch.abs,
         clip=lambda x, lo, hi: minimum(maximum(x, lo), hi),
         wrap=lambda a: torch.arctan2(torch.sin(a), torch.cos(a)),
-        dense=lambda W, b, h: torch.nn.functional.linear(h, W, b),
+        dense=lambda W, b, h: torch.nn.functional.linear(h, like(W, h), like(b, h)),
         stack=lambda xs: torch.stack(torch.broadcast_tensors(*xs), dim=-1),
         unstack=lambda x: x.unbind(-1),
         pack=lambda xs: torch.stack(torch.broadcast_tensors(*map(torch.as_tensor, xs))),

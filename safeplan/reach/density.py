@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 
 from safeplan.dynamics.backends import __getattr__ as backend
-from safeplan.dynamics.system import System
+from safeplan.dynamics.equations import Equations
 from safeplan.types import Reference
 
 
@@ -38,7 +38,9 @@ def divergence(f, x: torch.Tensor) -> torch.Tensor:
 class _Tracked:
     """Closed-loop right-hand side of step k, on packed tensors."""
 
-    def __init__(self, system: System, reference: Reference, theta: torch.Tensor, stretch_s: float, like: torch.Tensor):
+    def __init__(
+        self, system: Equations, reference: Reference, theta: torch.Tensor, stretch_s: float, like: torch.Tensor
+    ):
         def tensor(a):
             return torch.as_tensor(a, dtype=like.dtype, device=like.device)
 
@@ -60,7 +62,7 @@ class _Tracked:
 
 
 def characteristics(
-    system: System,
+    system: Equations,
     x0: torch.Tensor,
     theta: torch.Tensor,
     reference: Reference,
@@ -104,7 +106,7 @@ def characteristics(
 
 
 def sampled_data(
-    system: System, x0: torch.Tensor, theta: torch.Tensor, reference: Reference, stretch_s: float
+    system: Equations, x0: torch.Tensor, theta: torch.Tensor, reference: Reference, stretch_s: float
 ) -> DensityFlow:
     """State and log-gain at the control times with the control held over each step, as the product flies it.
 

@@ -7,7 +7,7 @@ import numpy as np
 from scipy.stats import qmc
 
 from safeplan.dynamics.backends import NUMPY
-from safeplan.dynamics.system import System, rk4
+from safeplan.dynamics.system import Equations, rk4
 from safeplan.errors import CapabilityError
 from safeplan.types import CUT, Array, Belief, Draw, Reference, cut_normal
 
@@ -80,7 +80,7 @@ def measurement_noise(belief: Belief, draw: Draw, steps: int, rng: np.random.Gen
     return noise
 
 
-def rollout(system: System, draw: Draw, reference: Reference, stretch_s: float, noise: Array | None = None) -> Flow:
+def rollout(system: Equations, draw: Draw, reference: Reference, stretch_s: float, noise: Array | None = None) -> Flow:
     """Propagate particles under `u = clip(controls[k] + gains[k] (x - states[k]))`, control held over each step.
 
     Args:

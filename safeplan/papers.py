@@ -3,6 +3,8 @@
 PAPERS = {
     "conformal": "A. N. Angelopoulos, S. Bates. A Gentle Introduction to Conformal Prediction and Distribution-Free "
     "Uncertainty Quantification. 2021. arXiv:2107.07511",
+    "conformal_outliers": "S. Bates, E. Candes, L. Lei, Y. Romano, M. Sesia. Testing for Outliers with Conformal "
+    "p-values. Annals of Statistics 51(1), 2023. arXiv:2104.08279",
     "ddim": "J. Song, C. Meng, S. Ermon. Denoising Diffusion Implicit Models. ICLR 2021. arXiv:2010.02502",
     "ddpm": "J. Ho, A. Jain, P. Abbeel. Denoising Diffusion Probabilistic Models. NeurIPS 2020. arXiv:2006.11239",
     "deep_sets": "M. Zaheer, S. Kottur, S. Ravanbakhsh, B. Poczos, R. Salakhutdinov, A. Smola. Deep Sets. "
@@ -29,6 +31,7 @@ PAPERS = {
     "flow_matching": "Y. Lipman, R. T. Q. Chen, H. Ben-Hamu, M. Nickel, M. Le. Flow Matching for Generative Modeling. "
     "ICLR 2023. arXiv:2210.02747",
     "fql": "S. Park, Q. Li, S. Levine. Flow Q-Learning. ICML 2025. arXiv:2502.02538",
+    "fqe": "H. M. Le, C. Voloshin, Y. Yue. Batch Policy Learning under Constraints. ICML 2019. arXiv:1903.08738",
     "holohover": "The recordings of a planar hovercraft that come with the repository; source and licence in "
     "scripts/data/ beside them",
     "improved_ddpm": "A. Nichol, P. Dhariwal. Improved Denoising Diffusion Probabilistic Models. ICML 2021. "

@@ -14,27 +14,15 @@ import os
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 ENVS = {"hovercraft": "Hovercraft-v0", "driving": "Driving-v0", "point_robot": "PointRobot-v0"}
 SHARD = 25  # episodes
 VERSION = 1  # of the drivers and scenes: raise it when they change, so that old shards are not continued
-
-
-class Job(NamedTuple):
-    """One shard: episodes `first` to `last - 1`, written to `path`."""
-
-    env: str
-    seed: int
-    difficulty: tuple[float, float]
-    first: int
-    last: int
-    path: Path
 
 
 def roll(env, index: int, seed: int, difficulty: tuple[float, float]) -> dict[str, np.ndarray]:
@@ -58,18 +46,18 @@ def roll(env, index: int, seed: int, difficulty: tuple[float, float]) -> dict[st
     return {k: np.array([r[i] for r in rows]) for i, k in enumerate(keys)}
 
 
-def collect(job: Job) -> Path:
-    """Roll one shard and write it, whole or not at all."""
+def collect(env_name: str, seed: int, difficulty: tuple[float, float], first: int, last: int):
+    """The log of episodes `first` to `last - 1`."""
     import gymnasium as gym
 
-    from safeplan.data.hdf5 import Log, write_log
+    from safeplan.data.hdf5 import Log
 
-    env = gym.make(f"safeplan_envs:safeplan/{ENVS[job.env]}", split="train")
-    episodes = [roll(env, i, job.seed, job.difficulty) for i in range(job.first, job.last)]
+    env = gym.make(f"safeplan_envs:safeplan/{ENVS[env_name]}", split="train")
+    episodes = [roll(env, i, seed, difficulty) for i in range(first, last)]
     env.close()
     columns = {k: np.concatenate([e[k] for e in episodes]) for k in episodes[0]}
     h = columns.pop("h")
-    return write_log(job.path, Log(*columns.values(), extra={"h": h}))
+    return Log(*columns.values(), extra={"h": h})
 
 
 def fingerprint(env: str, seed: int, difficulty: tuple[float, float]) -> str:
@@ -84,20 +72,6 @@ def fingerprint(env: str, seed: int, difficulty: tuple[float, float]) -> str:
     probe = system.f(0.0, 0.1 + np.arange(system.n), 0.5 * system.control_high, belief.theta_mean, NUMPY)
     facts = [VERSION, env, seed, difficulty, belief.at(np.zeros(system.n)).to_dict(), [f"{v:.9e}" for v in probe]]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def finished(jobs: list[Job], processes: int) -> Iterator[Path]:
-    """Run the jobs, one result at a time, in this process or in several."""
-    if processes <= 1:
-        yield from map(collect, jobs)
-        return
-    import multiprocessing as mp
-    from concurrent.futures import ProcessPoolExecutor, as_completed
-
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # the children inherit it; they are single-threaded work
-    with ProcessPoolExecutor(processes, mp_context=mp.get_context("spawn")) as pool:
-        for future in as_completed([pool.submit(collect, j) for j in jobs]):
-            yield future.result()
 
 
 def outcomes(log) -> Counter[str]:
@@ -119,9 +93,8 @@ def report(log, path: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    from tqdm.auto import tqdm
-
-    from safeplan.data.hdf5 import concatenate, read_log, write_log
+    from safeplan.data.hdf5 import read_log, write_log
+    from safeplan.data.shards import in_shards
     from safeplan.errors import SafeplanError
 
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -145,25 +118,8 @@ def main(argv: list[str] | None = None) -> int:
                 report(log, a.out)
                 return 0
         parts = a.out.with_name(f"{a.out.name}.parts-{key}")
-        parts.mkdir(parents=True, exist_ok=True)
-        starts = range(0, a.episodes, SHARD)
-        jobs = [
-            Job(
-                a.env,
-                a.seed,
-                difficulty,
-                i,
-                min(i + SHARD, a.episodes),
-                parts / f"{i:06d}-{min(i + SHARD, a.episodes):06d}.hdf5",
-            )
-            for i in starts
-        ]
-        todo = [j for j in jobs if not j.path.is_file()]
-        bar = tqdm(total=len(jobs), initial=len(jobs) - len(todo), unit="shard", disable=not sys.stderr.isatty())
-        with bar:
-            for _ in finished(todo, min(a.processes, len(todo))):
-                bar.update()
-        joined = concatenate([read_log(j.path) for j in jobs])
+        make = partial(collect, a.env, a.seed, difficulty)
+        joined = in_shards(parts, make, a.episodes, size=SHARD, processes=a.processes)
         attrs = {**made, "env": a.env, "seed": a.seed, "split": "train", "difficulty": json.dumps(difficulty)}
         log = type(joined)(**{**vars(joined), "attrs": attrs})
         write_log(a.out, log)

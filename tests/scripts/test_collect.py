@@ -44,17 +44,17 @@ def test_stopped_run_continues_and_ends_with_the_same_log(tmp_path, monkeypatch,
     run(whole, 12)
     real, made = collect.collect, []
 
-    def stop_at_the_second(job):
+    def stop_at_the_second(*job):
         if made:
             raise KeyboardInterrupt
-        made.append(job.first)
-        return real(job)
+        made.append(job[-2])
+        return real(*job)
 
     monkeypatch.setattr(collect, "collect", stop_at_the_second)
     with pytest.raises(KeyboardInterrupt):
         run(broken, 12)
     assert not broken.exists()
-    monkeypatch.setattr(collect, "collect", lambda job: (made.append(job.first), real(job))[1])
+    monkeypatch.setattr(collect, "collect", lambda *job: (made.append(job[-2]), real(*job))[1])
     run(broken, 12)
     assert made == [0, 6]
     assert read_log(broken).digest() == read_log(whole).digest()

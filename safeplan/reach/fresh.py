@@ -2,8 +2,8 @@
 
 Commit, then draw: the seed of a certificate's draws is a hash of the finished plan, so those draws do not exist while
 plans are compared, and they belong to that plan alone. A plan changed after a look is another plan: it has another
-digest, needs draws of its own, and counts as another attempt. What nobody can see from here: a second ledger under
-another root, opened until the draws come out well.
+digest, needs draws of its own, and counts as another attempt. What cannot be seen from here, and so is assumed: a look
+that the ledger was not told of (a copy of a stream drawn from twice, a second ledger under another root).
 """
 
 import hashlib

@@ -1,6 +1,10 @@
 """What the keys in brackets of docstrings stand for; those of guidance methods are in `safeplan.guidance.papers`."""
 
 PAPERS = {
+    "alpha_spending": "K. K. G. Lan, D. L. DeMets. Discrete Sequential Boundaries for Clinical Trials. Biometrika "
+    "70(3), 1983",
+    "betting": "I. Waudby-Smith, A. Ramdas. Estimating Means of Bounded Random Variables by Betting. Journal of the "
+    "Royal Statistical Society B 86(1), 2024. arXiv:2010.09686",
     "conformal": "A. N. Angelopoulos, S. Bates. A Gentle Introduction to Conformal Prediction and Distribution-Free "
     "Uncertainty Quantification. 2021. arXiv:2107.07511",
     "conformal_outliers": "S. Bates, E. Candes, L. Lei, Y. Romano, M. Sesia. Testing for Outliers with Conformal "

@@ -85,7 +85,8 @@ def check_plan(system: System, data: dict[str, Any], index: int, fresh_seed: int
     """Recompute the certificate of plan `index` from its seed, and test its bound on `fresh_n` draws nobody has seen.
 
     Disagreement: the recorded hash or collision count does not come out again, the bound is not what Clopper-Pearson
-    gives, its gamma or confidence is not what the settings ask for, or the fresh draws contradict it (at 99.9 %).
+    gives, its gamma or confidence is not what the settings ask for, its seed is one that the planner chooses plans
+    with, or the fresh draws contradict it (at 99.9 %).
 
     Args:
         data: as `load_plans` gives it; the plan has a certificate.
@@ -115,6 +116,8 @@ def check_plan(system: System, data: dict[str, Any], index: int, fresh_seed: int
         )
     if not math.isclose(c.gamma, settings["gamma"], rel_tol=1e-9):
         faults.append(f"its gamma is {c.gamma:.3g}, the settings ask for planner.gamma = {settings['gamma']:.3g}")
+    if c.seed in (settings.get("rank_particles"), settings.get("particles")):  # as in Judge.seeds
+        faults.append(f"its seed {c.seed} drew particles that took part in choosing the plan")
     again = count_collisions(system, reference, belief, scene, c.n, c.seed)
     upper = clopper_pearson(again, c.n, c.delta)[1]
     if again != c.k:

@@ -33,6 +33,11 @@ class Judge:
     def __init__(self, system: System, cfg: PlannerConfig):
         self.system, self.cfg = system, cfg
 
+    @property
+    def seeds(self) -> tuple[int, int]:
+        """Of the particles that plans are chosen by: no certificate may rest on them."""
+        return self.cfg.rank_particles, self.cfg.particles
+
     def nominal_state(self, belief: Belief, committed: Reference, steps: int) -> Array:
         """Mean state `[n]` after `steps` steps of tracking `committed` from the mean start."""
         x, theta = belief.mean()

@@ -185,6 +185,7 @@ class Planner:
             delta=self.cfg.delta,
             attempt=attempt,
             seed=int(rng.integers(2**62)),
+            used=self.judge.seeds,
         )
 
     # ------------------------------------------------------------ safe stops

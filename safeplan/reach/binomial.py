@@ -1,8 +1,9 @@
 """Exact binomial bounds (Clopper & Pearson 1934) and the sample sizes that they need."""
 
 from functools import lru_cache
+from typing import NamedTuple
 
-from scipy.stats import beta
+from scipy.stats import beta, binom
 
 from safeplan.errors import CertificateError
 
@@ -34,3 +35,35 @@ def samples_needed(gamma: float, delta: float, k: int = 0) -> int:
         mid = (low + high) // 2
         low, high = (low, mid) if clopper_pearson(k, mid, delta)[1] <= gamma else (mid, high)
     return high
+
+
+MOST_ALLOWED = 10_000  # hits that `plan_samples` looks through
+
+
+class SampleSize(NamedTuple):
+    """Draws `n`, hits `allow` that may be seen and still prove the bound, and the chance `power` that no more are."""
+
+    n: int
+    allow: int
+    power: float
+
+
+def plan_samples(gamma: float, delta: float, risk: float, miss: float = 0.1) -> SampleSize:
+    """The fewest draws that certify gamma at confidence 1 - delta with probability at least 1 - miss, if the true risk
+    is `risk`: among the sizes at which one more hit becomes allowed, since between them more draws only cost power.
+
+    Raises:
+        CertificateError: gamma, delta, miss or risk out of range, or a risk too near to gamma to be told from it.
+    """
+    if not 0 <= risk < gamma or not 0 < miss < 1:
+        raise CertificateError(
+            f"plan_samples: risk = {risk}, gamma = {gamma}, miss = {miss}; need 0 <= risk < gamma and 0 < miss < 1"
+        )
+    for allow in range(MOST_ALLOWED):
+        n = samples_needed(gamma, delta, allow)
+        power = float(binom.cdf(allow, n, risk))
+        if power >= 1 - miss:
+            return SampleSize(n, allow, power)
+    raise CertificateError(
+        f"plan_samples: a risk of {risk:g} cannot be told from gamma = {gamma:g} with {n:,} draws; raise gamma or miss"
+    )

@@ -157,6 +157,16 @@ def test_tampering_is_found(made, what):
     assert not check.agrees and check.faults
 
 
+def test_a_certificate_on_the_particles_that_chose_the_plan_is_a_fault(made):
+    system, data = made
+    data = json.loads(json.dumps(data))
+    record = data["plans"][0]
+    record["certificate"]["seed"] = data["planner"]["particles"]
+    record["hash"] = _hash(record)
+    faults = check_plan(system, data, 0, fresh_seed=9, fresh_n=500).faults
+    assert any("its seed 128 drew particles that took part in choosing the plan" in f for f in faults)
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+from scipy.stats import binom
 
 from safeplan.dynamics.unicycle import unicycle, unicycle_belief
 from safeplan.errors import CertificateError
-from safeplan.reach import certify, clopper_pearson, count_collisions, samples_needed
+from safeplan.reach import certify, clopper_pearson, collides, count_collisions, plan_samples, samples_needed
 from safeplan.types import Goal, Obstacle, Reference, Scene
 
 
@@ -32,6 +33,28 @@ def test_bound_covers_at_its_confidence():
         k = rng.binomial(400, p, size=3000)
         miss = np.mean([clopper_pearson(int(i), 400, 0.05)[1] < p for i in k])
         assert miss <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 3000)
+
+
+def test_no_hits_has_a_closed_form():
+    for n, delta in ((1, 0.5), (299, 0.05), (10_000, 1e-6)):
+        assert clopper_pearson(0, n, delta)[1] == pytest.approx(1 - delta ** (1 / n), rel=1e-12)
+
+
+@pytest.mark.parametrize(("risk", "miss"), [(0.0, 0.1), (0.005, 0.1), (0.015, 0.2)])
+def test_planned_size_is_the_smallest_with_that_power(risk, miss):
+    """Slow twin: every n, with the hits that it allows."""
+    found = plan_samples(0.05, 0.05, risk, miss)
+    for n in range(1, found.n + 1):
+        allow = int((binom.cdf(np.arange(n + 1), n, 0.05) <= 0.05).sum()) - 1
+        power = binom.cdf(allow, n, risk)
+        assert (power >= 1 - miss) == (n == found.n)
+    assert (found.allow, found.power) == (allow, power)
+
+
+def test_sizes_that_cannot_be_planned_are_refused():
+    for risk, miss in ((0.05, 0.1), (float("nan"), 0.1), (0.01, 1.0)):
+        with pytest.raises(CertificateError, match="need 0 <= risk < gamma"):
+            plan_samples(0.05, 0.05, risk, miss)
 
 
 def test_limits_and_errors():
@@ -65,6 +88,14 @@ def test_certificate_is_reproducible_and_spends_delta():
     assert any("belief" in a for a in one.assumes)
     with pytest.raises(CertificateError, match="attempts count from 1"):
         certify(system, ref, belief, scene, gamma=0.05, delta=0.05, attempt=0, seed=7)
+
+
+def test_seeds_that_chose_the_plan_are_refused():
+    system, ref, belief, scene = straight(0.15)
+    with pytest.raises(CertificateError, match="seed = 128 drew samples that took part in choosing"):
+        certify(system, ref, belief, scene, gamma=0.05, delta=0.05, attempt=1, seed=128, used=(16, 128))
+    rng = np.random.default_rng(3)
+    assert collides(*straight(0.02), 400, rng).sum() == count_collisions(*straight(0.02), 400, 3)
 
 
 def test_a_collision_course_is_not_certified_and_nan_counts_as_a_hit():

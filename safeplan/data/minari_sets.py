@@ -36,9 +36,8 @@ def read_minari(source: str) -> tuple[dict[str, Array], list[str], tuple[Array, 
             warnings.simplefilter("ignore")  # about the environment, which is not needed
             data = _open(source, minari)
     except (OSError, ValueError, KeyError) as e:
-        raise DataError(
-            f"{source}: cannot be opened as a data set of Minari ({e}). Give its folder, or fetch it first with `minari download`"
-        ) from e
+        remedy = "Give its folder, or fetch it first with `minari download`"
+        raise DataError(f"{source}: cannot be opened as a data set of Minari ({e}). {remedy}") from e
     episodes = [_episode(source, e) for e in data.iterate_episodes()]
     names = [n for n in dict.fromkeys(n for e in episodes for n in e) if all(n in e for e in episodes)]
     left_out = sorted({n for e in episodes for n in e} - set(names))

@@ -7,7 +7,7 @@ import numpy as np
 
 from safeplan.data.hdf5 import Log, refuse
 from safeplan.data.layout import KEYS, LENGTHS, Array, cast, spans
-from safeplan.data.names import DONE, Picked, pick
+from safeplan.data.names import DONE, USUAL, Picked, pick
 from safeplan.data.order import misordered, zero_lengths
 from safeplan.data.rules import bad_actions, bad_values, soundness
 from safeplan.data.scaling import scaled
@@ -39,11 +39,11 @@ def convert(source: Foreign, cfg: DataImportConfig) -> Converted:
     found = [f"{f}; left out: {', '.join(source.left_out)}" if source.left_out else f for f in found]
     if LENGTHS in picked.rest:
         found += numbered_by_lengths(picked, source.arrays[LENGTHS])
-    unsound, sound = soundness(picked.columns, KEYS)
+    unsound, sound = soundness(picked.columns, KEYS) if picked.columns else ([], {})
     refuse(what, [*found, *unsound, *bad_values(sound)])
     columns = dict(picked.columns)
     rest = {k: source.arrays[k] for k in picked.rest}
-    taken = {*KEYS, *picked.denied, LENGTHS, "episode", "time"}
+    taken = {*KEYS, LENGTHS, "episode", "time", *(name for key in picked.denied for name in USUAL[key])}
     n = len(columns["observations"])
     more = {k: v for k, v in rest.items() if v.shape == (n,) and v.dtype.kind in "fiub" and k not in taken}
     if cfg.sort:
@@ -64,6 +64,8 @@ def convert(source: Foreign, cfg: DataImportConfig) -> Converted:
 
 def numbered_by_lengths(picked: Picked, lengths: Array) -> list[str]:
     """Episode numbers from `episode_lengths`, put into `picked`; faults where they do not fit."""
+    if lengths.ndim != 1 or lengths.dtype.kind not in "iu":
+        return [f"key {LENGTHS!r} is {lengths.dtype} {lengths.shape}, expected whole numbers, one for each episode"]
     found = zero_lengths({LENGTHS: lengths})
     rows = len(picked.columns.get("observations", ()))
     if not found and int(lengths.sum()) != rows:
@@ -98,9 +100,12 @@ def add_ends(what: str, columns: Columns, picked: Picked, notes: list[str]) -> N
     given = "timeouts" in columns
     terminal = columns["terminals"].astype(bool)
     timeout = columns["timeouts"].astype(bool) if given else np.zeros(n, bool)
-    if given and picked.names.get("terminals", [""])[0] in DONE:
+    done = picked.names.get("terminals", [""])[0]
+    if done in DONE and given:
         notes.append(f"{int((terminal & timeout).sum())} rows are done by time-out: not terminal")
         terminal = terminal & ~timeout
+    elif done in DONE:
+        notes.append(f"all rows that are {done} count as terminal: if some only ran out of time, name columns.timeouts")
     last = np.zeros(n, bool)
     last[-1] = True
     if "episode" in columns:

@@ -26,6 +26,7 @@ USUAL = {  # key -> names in use; a matrix may also be split: NAME_0, NAME_1 ...
     "time": TIMES,
 }
 DONE = ("dones", "done")  # ends of either kind; terminal are those that are no time-outs
+NEEDED = ("observations", "actions", "rewards")  # what `none` cannot be said of
 OPTIONAL = ("next_observations", "timeouts", "episode", "time")
 
 
@@ -52,6 +53,8 @@ def pick(raw: Mapping[str, Array], asked: ColumnsConfig) -> tuple[Picked, list[s
         given = _as_list(getattr(asked, key))
         if given == [NONE]:
             denied.add(key)
+            if key in NEEDED:
+                found.append(f"columns.{key}=none: a log cannot be without {key}, name them")
             continue
         try:
             mine = _asked(key, given, raw) if given else _usual(key, usual, raw)
@@ -60,7 +63,7 @@ def pick(raw: Mapping[str, Array], asked: ColumnsConfig) -> tuple[Picked, list[s
             elif key not in OPTIONAL:
                 found.append(
                     f"no column for {key!r}: name it with columns.{key}=NAME"
-                    f"{'' if key in MATRICES or key == 'rewards' else f', or say columns.{key}=none'}. "
+                    f"{'' if key in NEEDED else f', or say columns.{key}=none'}. "
                     f"There are: {', '.join(raw)}"
                 )
         except DataError as e:

@@ -67,6 +67,10 @@ def test_done_is_terminal_where_it_is_no_timeout(tmp_path, log):
     columns = with_next(log)
     del columns["terminated"]
     same(load(write_csv(tmp_path / "a.csv", columns | {"done": log.ends})).log, log)
+    del columns["truncated"]
+    made = load(write_csv(tmp_path / "b.csv", columns | {"done": log.ends}))
+    assert made.log.terminals.tolist() == log.ends.tolist()
+    assert any("are done count as terminal" in n and "columns.timeouts" in n for n in made.notes)
 
 
 def test_sorting_brings_a_shuffled_table_back(tmp_path, log):
@@ -97,6 +101,24 @@ def test_names_of_ones_own(tmp_path, log):
     np.testing.assert_array_equal(made.log.observations, expected.observations)
     np.testing.assert_array_equal(made.log.costs, 2 * expected.costs)
     assert set(made.log.extra) == {"episode", "spare", "cost"} and made.left_out == ()
+
+
+def test_what_a_log_cannot_be_without(tmp_path, log):
+    path = write_csv(tmp_path / "a.csv", table(log))
+    assert "columns.rewards=none: a log cannot be without rewards" in refused(path, columns={"rewards": "none"})
+    path = write_csv(tmp_path / "b.csv", {"x": log.rewards})
+    text = refused(path)
+    assert "5 fault(s)" in text and "There are: x" in text and "no rows" not in text
+
+
+def test_columns_that_are_denied_are_not_judged(tmp_path, log):
+    columns = with_next(log)
+    columns["trajectory"] = columns.pop("episode")[::-1]
+    path = write_csv(tmp_path / "a.csv", columns)
+    assert "'episode'" in refused(path)
+    made = load(path, columns={"episode": "none"})
+    same(made.log, log)
+    assert "trajectory" in made.left_out
 
 
 def test_doubtful_names_are_asked_for(tmp_path, log):
@@ -177,6 +199,8 @@ def test_an_episode_of_which_nothing_is_left(tmp_path):
 def test_lengths_that_do_not_fit(tmp_path, log):
     np.savez(tmp_path / "a.npz", **log.columns, episode_lengths=np.array([5, 0, 14]))
     assert "1 episodes of zero length, first episode 1" in refused(str(tmp_path / "a.npz"))
+    np.savez(tmp_path / "c.npz", **log.columns, episode_lengths=np.array(["5", "14"]))
+    assert "expected whole numbers" in refused(str(tmp_path / "c.npz"))
     np.savez(tmp_path / "b.npz", **log.columns, episode_lengths=np.array([5, 5]))
     assert "adds up to 10 rows, there are 19" in refused(str(tmp_path / "b.npz"))
 

@@ -437,3 +437,52 @@ class InfoConfig:
 
     def __post_init__(self) -> None:
         one_of("device", self.device, DEVICES)
+
+
+@dataclass
+class DataCheckConfig:
+    """`safeplan data check`"""
+
+    path: str = MISSING  # the .hdf5 file to check, in the DSRL layout
+    name: str = MISSING  # folder under runs/
+
+
+@dataclass
+class ColumnsConfig:
+    """What columns are called in a file to import; `none` says that there is none."""
+
+    observations: list[str] = field(default_factory=list)  # names or patterns; empty: observations, obs, obs_0 ...
+    next_observations: list[str] = field(default_factory=list)  # empty: next_obs ..., else made from the following row
+    actions: list[str] = field(default_factory=list)  # empty: actions, action_0, action_1 ...
+    rewards: str | None = None  # null: rewards, reward
+    costs: str | None = None  # null: costs, cost, infos/cost; none: every row costs 0
+    terminals: str | None = None  # null: terminals, terminated, done ...; none: no episode ends by itself
+    timeouts: str | None = None  # null: timeouts, truncated ..., if there is one
+    episode: str | None = None  # null: episode, episode_id, trajectory, if there is one
+    time: str | None = None  # null: time, t, step, timestep, if there is one
+
+
+@dataclass
+class DataImportConfig:
+    """`safeplan data import`"""
+
+    source: str = MISSING  # a .csv, .tsv, .npz or .hdf5 file, a folder of Minari, or minari:DATASET_ID
+    out: str = MISSING  # the .hdf5 file to write
+    columns: ColumnsConfig = field(default_factory=ColumnsConfig)  # what is called how in the source
+    action_low: list[float] = field(default_factory=list)  # action that becomes -1: one number, or one per entry
+    action_high: list[float] = field(default_factory=list)  # action that becomes 1
+    clip: bool = False  # cut actions beyond their bounds, as most simulators do
+    sort: bool = False  # sort the rows by episode and time
+    overwrite: bool = False  # replace another file that is there already
+    name: str = MISSING  # folder under runs/
+
+    def __post_init__(self) -> None:
+        if len(self.action_low) != len(self.action_high):
+            raise ConfigError(
+                f"action_low={self.action_low} and action_high={self.action_high}: give both, with equally many numbers"
+            )
+        for low, high in zip(self.action_low, self.action_high, strict=True):
+            if not -math.inf < low < high < math.inf:
+                raise ConfigError(f"action_low={low:g}, action_high={high:g}: must be finite, the low one below")
+        if self.out != MISSING and not self.out.endswith((".hdf5", ".h5")):
+            raise ConfigError(f"out={self.out}: must end in .hdf5")

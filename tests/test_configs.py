@@ -22,6 +22,7 @@ CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 USES = {"plan": ("env", "planner", "guidance"), "train": ("policy", "data"), "evaluate": ("env", "planner", "guidance")}
 USES["sample"] = ("model", "guidance")
 PRESETS = {"fisor_official": "fisor"}  # other values of a kind's settings
+GIVEN = {"verify": ["plan=p.json"], "data_check": ["path=x.hdf5"], "data_import": ["source=x.csv", "out=x.hdf5"]}
 CHOICES = [(c, f"{g}={o}") for c, groups in USES.items() for g in groups for o in options(g)]
 SETTINGS = [c for c in vars(schema).values() if dataclasses.is_dataclass(c)]
 
@@ -37,7 +38,7 @@ def composed(command: str, *overrides: str):
 
 @pytest.mark.parametrize(("command", "choice"), [(c, "") for c in build.COMMANDS] + CHOICES)
 def test_every_choice_composes_and_converts(command, choice):
-    extra = {"verify": ["plan=p.json"], "info": []}.get(command, [choice] if choice else [])
+    extra = GIVEN.get(command, [choice] if choice else [])
     extra += ["data.path=x.hdf5"] if choice == "data=file" else []
     cfg = composed(command, *extra)
     assert isinstance(cfg, build.COMMANDS[command])

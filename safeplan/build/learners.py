@@ -22,7 +22,9 @@ def log(cfg: schema.DataConfig) -> "Log":
     if cfg.kind == "file":
         path = cfg.path or ""
         if Path(path).suffix not in (".hdf5", ".h5"):
-            raise ConfigError(f"data.path={path}: give a file that ends in .hdf5 or .h5")
+            raise ConfigError(
+                f"data.path={path}: give a file that ends in .hdf5 or .h5; `safeplan data import` makes one of others"
+            )
         return load_log(path)
     return load_log(cfg.kind, seed=cfg.seed, makers={"point_robot": write_point_robot})
 

@@ -13,6 +13,8 @@ COMMANDS = {
     "sample": schema.SampleConfig,
     "verify": schema.VerifyConfig,
     "info": schema.InfoConfig,
+    "data_check": schema.DataCheckConfig,
+    "data_import": schema.DataImportConfig,
 }
 # settings that live beside their classes: name in the schema group -> module and class
 SETTINGS = {

@@ -62,8 +62,23 @@ def value_of(argv: Sequence[str], key: str) -> str | None:
     return found[-1].strip("'\"") if found else None
 
 
+def bare(key: str, argv: Sequence[str]) -> list[str]:
+    """`argv` with a bare path as `key=PATH`."""
+    return [f"{key}={quote(a)}" if "=" not in a or Path(a).exists() else a for a in argv]
+
+
+def named(prefix: str, key: str, argv: Sequence[str]) -> list[str]:
+    """The same, and the run named `PREFIX_STEM` after the file that `key` gives."""
+    words = bare(key, argv)
+    path = value_of(words, key)
+    if path and value_of(words, "name") is None:
+        stem = re.sub(r"[^\w.-]+", "_", Path(path).stem)
+        words.append(f"name={quote(f'{prefix}_{stem}')}")
+    return words
+
+
 def launch(command: str, task: Task, argv: Sequence[str]) -> None:
-    """Run `task` under Hydra with the overrides and flags `argv`."""
+    """Run `task` under Hydra with the overrides and flags `argv`; `command` as the user types it, `data check` say."""
     import hydra
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
@@ -71,7 +86,8 @@ def launch(command: str, task: Task, argv: Sequence[str]) -> None:
     from safeplan import build
     from safeplan.cli.complain import explain, refuse_extras
 
-    build.register(command)
+    config = command.replace(" ", "_")
+    build.register(config)
 
     def job(cfg: Any) -> None:
         try:
@@ -91,7 +107,7 @@ def launch(command: str, task: Task, argv: Sequence[str]) -> None:
     sys.argv = [f"safeplan {command}", *argv]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us instead of being printed
     try:
-        hydra.main(config_path="pkg://safeplan.configs", config_name=command, version_base="1.3")(job)()
+        hydra.main(config_path="pkg://safeplan.configs", config_name=config, version_base="1.3")(job)()
     except Exception as e:
         text = explain(e) or unwritable(e)
         if text is None:

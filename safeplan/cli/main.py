@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib import import_module
 
 from safeplan import __version__
@@ -14,8 +14,15 @@ COMMANDS = {
     "train": "train a policy on logs; the same command again resumes",
     "evaluate": "closed-loop study of planners on the same seeds; resumable",
     "sample": "draw images of given classes with any guidance chain",
+    "data": "check a log of your own, or import one: data check | data import",
     "verify": "recompute the certificates in a plan.json",
     "info": "versions, devices, shipped weights",
+}
+PARTS = {  # commands that are made of several
+    "data": {
+        "check": "find all faults of a log, show what is in it",
+        "import": "turn CSV, NPZ, D4RL or Minari into a log",
+    }
 }
 
 
@@ -31,6 +38,20 @@ def usage() -> str:
     return "\n\n".join(parts)
 
 
+def overview(command: str) -> str:
+    """Help of a command that is made of several."""
+    rows = "\n".join(f"  {command} {name:<10} {what}" for name, what in PARTS[command].items())
+    head = f"usage: safeplan {command} {'|'.join(PARTS[command])} [key=value ...] [flags]"
+    return "\n\n".join([head, rows, f"Help:  safeplan {command} {next(iter(PARTS[command]))} --help"])
+
+
+def known(what: str, word: str, words: Iterable[str]) -> str:
+    """`word`, if it is one of `words`; else leave with an error that names them."""
+    if word not in words:
+        fail("", f"unknown command {what + word!r}.{did_you_mean(word, words)} Commands: {', '.join(words)}")
+    return word
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Run `safeplan *argv` (default: the process's own arguments)."""
     args = list(sys.argv[1:] if argv is None else argv)
@@ -40,13 +61,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args[0] in ("-V", "--version"):
         print(__version__)
         return
-    command, rest = args[0], args[1:]
-    if command not in COMMANDS:
-        fail("", f"unknown command {command!r}.{did_you_mean(command, COMMANDS)} Commands: {', '.join(COMMANDS)}")
+    command, rest = known("", args[0], COMMANDS), args[1:]
+    if command in PARTS:
+        if not rest or rest[0] in ("-h", "--help", "help"):
+            print(overview(command))
+            return
+        command, rest = f"{command} {known(f'{command} ', rest[0], PARTS[command])}", rest[1:]
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if command not in ("train", "sample"):  # small matrices: more threads only wait for each other
         os.environ.setdefault("OMP_NUM_THREADS", "1")
-    module = import_module(f"safeplan.cli.{command}")
+    module = import_module(f"safeplan.cli.{command.replace(' ', '_')}")
     if "-h" in rest or "--help" in rest:
         from safeplan.cli.help import text
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from safeplan import build
-from safeplan.cli.app import quote
+from safeplan.cli.app import bare
 from safeplan.errors import CertificateError
 from safeplan.rng import fold
 from safeplan.schema import VerifyConfig as Config
@@ -24,7 +24,7 @@ def nested(overrides: Sequence[str]) -> dict[str, type]:
 
 def arguments(argv: Sequence[str]) -> list[str]:
     """A bare path stands for plan=PATH."""
-    return [f"plan={quote(a)}" if Path(a).exists() or "=" not in a else a for a in argv]
+    return bare("plan", argv)
 
 
 def run(cfg: Config, out: Path) -> str:

@@ -5,20 +5,21 @@ Seven required keys; any other numeric key with one number per row (a stored vio
 
 import hashlib
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from safeplan.data.layout import KEYS, LENGTHS, Array, cast, ends, spans, squeezed
+from safeplan.data.rules import faults
 from safeplan.errors import DataError
 
-Array = np.ndarray
+if TYPE_CHECKING:
+    import h5py
 
-MATRICES = ("observations", "next_observations", "actions")
-NUMBERS = ("rewards", "costs")
-FLAGS = ("terminals", "timeouts")
-KEYS = (*MATRICES, *NUMBERS, *FLAGS)
+OTHER = (".csv", ".tsv", ".npz")  # formats that are imported first
 
 
 @dataclass(frozen=True)
@@ -44,15 +45,12 @@ class Log:
     @property
     def ends(self) -> Array:
         """`[N]` true on the last transition of an episode."""
-        return self.terminals | self.timeouts
+        return ends(self.columns)
 
     @property
     def episodes(self) -> Array:
         """`[E, 2]` first row and one past the last row of every episode; an unfinished last episode counts."""
-        stop = np.flatnonzero(self.ends) + 1
-        if len(self) and (not len(stop) or stop[-1] != len(self)):
-            stop = np.append(stop, len(self))
-        return np.stack([np.concatenate([[0], stop[:-1]]), stop], axis=-1).astype(np.int64)
+        return spans(self.ends)
 
     @property
     def columns(self) -> dict[str, Array]:
@@ -68,46 +66,66 @@ class Log:
         return sha.hexdigest()
 
 
-def _cast(key: str, value: Array) -> Array:
-    """Float32 or bool, with `(N, 1)` squeezed to `(N,)` for columns."""
-    if key not in MATRICES and value.ndim == 2 and value.shape[1] == 1:
-        value = value[:, 0]
-    return np.ascontiguousarray(value.astype(bool if key in FLAGS else np.float32))
-
-
-def faults(columns: Mapping[str, Array], reported: Collection[str] = ()) -> list[str]:
-    """Everything that is wrong with these arrays, each with its remedy; empty when they make a `Log`."""
-    missing = [k for k in KEYS if k not in columns and k not in reported]
-    found = [f"key {k!r} is missing: the file must hold {', '.join(KEYS)}" for k in missing]
-    rows = {k: len(v) for k, v in columns.items() if v.ndim}
-    n = rows.get("observations", max(rows.values(), default=0))
-    if n == 0:
-        found.append("the log has no rows: record at least one episode")
-    for key, value in columns.items():
-        want = 2 if key in MATRICES else 1
-        if value.ndim != want:
-            layout = "(N, size)" if want == 2 else "(N,) or (N, 1)"
-            found.append(f"key {key!r} has shape {value.shape}, expected {layout}: reshape it")
-        elif len(value) != n:
-            found.append(f"key {key!r} has {len(value)} rows, expected {n} as in 'observations': cut all keys alike")
-        if value.ndim and value.dtype.kind == "f" and not np.isfinite(value).all():
-            bad = np.asarray(~np.isfinite(value).reshape(len(value), -1).all(-1))
-            found.append(
-                f"key {key!r} holds NaN or infinity in {int(bad.sum())} of {len(bad)} rows, "
-                f"first in row {int(np.argmax(bad))}: drop those episodes"
-            )
-    a, b = columns.get("observations"), columns.get("next_observations")
-    if a is not None and b is not None and a.ndim == b.ndim == 2 and a.shape[1] != b.shape[1]:
-        found.append(
-            f"key 'next_observations' has {b.shape[1]} columns, 'observations' has {a.shape[1]}: "
-            "record the same observation in both"
-        )
-    return found
-
-
-def _refuse(path: str | Path, found: list[str]) -> None:
+def refuse(what: str, found: list[str]) -> None:
+    """Raise DataError with all faults, if there are any."""
     if found:
-        raise DataError(f"log {path}: {len(found)} fault(s):\n" + "\n".join(f"  - {f}" for f in found))
+        raise DataError(f"{what}: {len(found)} fault(s):\n" + "\n".join(f"  - {f}" for f in found))
+
+
+@dataclass(frozen=True)
+class Raw:
+    """A file as it is: its columns before any cast, notes, what is odd about keys, keys that no log has room for."""
+
+    path: Path
+    columns: Mapping[str, Array]
+    attrs: Mapping[str, str | int | float]
+    odd: Mapping[str, str]
+    ignored: tuple[str, ...]
+
+    def faults(self) -> list[str]:
+        """Everything for which `read_log` refuses the file."""
+        return [*self.odd.values(), *faults(self.columns, self.odd)]
+
+    def log(self) -> Log:
+        """The log. Raises DataError with all faults."""
+        refuse(f"log {self.path}", self.faults())
+        columns = {k: cast(k, v) for k, v in self.columns.items() if k != LENGTHS}
+        return Log(**{k: columns.pop(k) for k in KEYS}, extra=columns, attrs=self.attrs)
+
+
+def read_raw(path: str | Path) -> Raw:
+    """Read one DSRL file without judging it.
+
+    Raises:
+        DataError: no such file, or not HDF5.
+    """
+    import h5py
+
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"log {path}: no such file. Give the path of an .hdf5 file in the DSRL layout")
+    if path.suffix in OTHER:
+        raise DataError(f"log {path}: not HDF5. Import it first: safeplan data import {path} out=FILE.hdf5")
+    odd: dict[str, str] = {}
+    columns: dict[str, Array] = {}
+    ignored = []
+    try:
+        with h5py.File(path, "r") as file:
+            attrs = {k: v if isinstance(v, str) else v.item() for k, v in file.attrs.items() if np.ndim(v) == 0}
+            for key, item in file.items():
+                if isinstance(item, h5py.Dataset) and (key in KEYS or _is_column(item)):
+                    columns[key] = squeezed(key, np.asarray(item[()]))
+                elif key in KEYS:
+                    odd[key] = f"key {key!r} is a group, expected an array: flatten it"
+                else:
+                    ignored.append(key)
+    except OSError as e:
+        raise DataError(f"log {path}: cannot be read as HDF5 ({e}). Copy it again or write it anew") from e
+    return Raw(path, columns, attrs, odd, tuple(ignored))
+
+
+def _is_column(item: "h5py.Dataset") -> bool:
+    return item.dtype.kind in "fiub" and (item.ndim == 1 or (item.ndim == 2 and item.shape[1] == 1))
 
 
 def read_log(path: str | Path) -> Log:
@@ -116,27 +134,7 @@ def read_log(path: str | Path) -> Log:
     Raises:
         DataError: no such file, not HDF5, or any fault of its arrays; all faults are listed in one error.
     """
-    import h5py
-
-    path = Path(path)
-    if not path.is_file():
-        raise DataError(f"log {path}: no such file. Give the path of an .hdf5 file in the DSRL layout")
-    odd: dict[str, str] = {}
-    columns: dict[str, Array] = {}
-    try:
-        with h5py.File(path, "r") as file:
-            attrs = {k: v if isinstance(v, str) else v.item() for k, v in file.attrs.items() if np.ndim(v) == 0}
-            for key, item in file.items():
-                if not isinstance(item, h5py.Dataset):
-                    odd[key] = f"key {key!r} is a group, expected an array: flatten it"
-                elif item.dtype.kind not in "fiub":
-                    odd[key] = f"key {key!r} has type {item.dtype}, expected numbers: convert it"
-                elif key in KEYS or item.ndim == 1 or (item.ndim == 2 and item.shape[1] == 1):
-                    columns[key] = _cast(key, np.asarray(item[()]))
-    except OSError as e:
-        raise DataError(f"log {path}: cannot be read as HDF5 ({e}). Copy it again or write it anew") from e
-    _refuse(path, [text for key, text in odd.items() if key in KEYS] + faults(columns, odd))
-    return Log(**{k: columns.pop(k) for k in KEYS}, extra=columns, attrs=attrs)
+    return read_raw(path).log()
 
 
 def write_log(path: str | Path, log: Log) -> Path:
@@ -148,14 +146,15 @@ def write_log(path: str | Path, log: Log) -> Path:
     import h5py
 
     path = Path(path)
-    columns = {k: _cast(k, np.asarray(v)) for k, v in log.columns.items()}
-    _refuse(path, faults(columns))
+    columns = {k: squeezed(k, np.asarray(v)) for k, v in log.columns.items()}
+    refuse(f"log {path}", faults(columns))
     path.parent.mkdir(parents=True, exist_ok=True)
     temp = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         with h5py.File(temp, "w") as file:
             for key, value in columns.items():
-                file.create_dataset(key, data=value, compression="gzip", compression_opts=4, track_times=False)
+                packed = {"compression": "gzip", "compression_opts": 4, "track_times": False}
+                file.create_dataset(key, data=cast(key, value), **packed)
             for key, value in log.attrs.items():
                 file.attrs[key] = value
         os.replace(temp, path)

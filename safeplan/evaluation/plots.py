@@ -6,11 +6,10 @@ from typing import Any
 import numpy as np
 
 from safeplan.dynamics.system import System
+from safeplan.evaluation.colours import BLUE, GREEN, GREY, ORANGE, RED, SKY
 from safeplan.planning.mission import Mission
 from safeplan.reach import duration, rollout, stretches
 from safeplan.types import Array, Plan, Scene
-
-BLUE, ORANGE, GREEN, RED, SKY, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#8A8F98"
 
 
 def _obstacles(ax: Any, scene: Scene, centers: Array, **style: Any) -> list:

@@ -4,20 +4,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from safeplan.data import Log
+from safeplan.data import ACTION_SLACK, Log, reward_scale
 from safeplan.errors import DataError
 from safeplan.feasibility.config import FisorConfig
 from safeplan.feasibility.losses import relabel
 
 EDGE = 1e-5  # actions are kept this far inside [-1, 1]
-
-
-def reward_scale(log: Log) -> float:
-    """Longest episode / (best - worst episode return): per-step rewards become O(1). 1 when returns do not differ."""
-    episodes = log.episodes
-    returns = np.add.reduceat(log.rewards.astype(np.float64), episodes[:, 0])
-    spread = float(returns.max() - returns.min())
-    return float(np.diff(episodes, axis=1).max()) / spread if spread > 0 else 1.0
 
 
 def columns(log: Log, config: FisorConfig) -> dict[str, Tensor]:
@@ -28,7 +20,7 @@ def columns(log: Log, config: FisorConfig) -> dict[str, Tensor]:
     Raises:
         DataError: actions outside [-1, 1]; `violation="column"` and the log has no column `h`.
     """
-    if np.abs(log.actions).max() > 1.0 + 1e-3:
+    if np.abs(log.actions).max() > 1.0 + ACTION_SLACK:
         raise DataError(
             f"log: actions reach {np.abs(log.actions).max():.3g}, expected [-1, 1]. Rescale them to the action bounds"
         )

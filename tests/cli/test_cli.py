@@ -11,10 +11,11 @@ import pytest
 
 from safeplan import __version__
 from safeplan.cli.app import quote, value_of
-from safeplan.cli.main import COMMANDS, main
+from safeplan.cli.main import COMMANDS, PARTS, main
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "scripts" / "examples"
+LEAVES = [c for c in COMMANDS if c not in PARTS] + [f"{c} {part}" for c, parts in PARTS.items() for part in parts]
 SHORT = ("env.max_seconds=1.5", "weights=none", "planner.clock=cpu")
 
 
@@ -46,9 +47,9 @@ def test_usage_and_version(capsys):
     assert capsys.readouterr().out.strip() == __version__
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", LEAVES)
 def test_help_has_examples_settings_and_comments(capsys, command):
-    main([command, "--help"])
+    main([*command.split(), "--help"])
     text = capsys.readouterr().out
     assert f"  safeplan {command}" in text and "--cfg job" in text
     settings = [x for x in text.splitlines() if re.match(r"  [a-z_.0-9]+=\S+ {2,}\S", x)]
@@ -58,17 +59,17 @@ def test_help_has_examples_settings_and_comments(capsys, command):
         assert "env=driving|hovercraft|point_robot" in text
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", LEAVES)
 def test_examples_in_the_help_compose(capsys, command):
     """What the help shows must be accepted; `--cfg job` composes without running."""
     import shlex
 
-    main([command, "--help"])
+    main([*command.split(), "--help"])
     text = capsys.readouterr().out
     found = [shlex.split(x.split("      (")[0])[1:] for x in text.splitlines() if x.startswith("  safeplan ")]
     for argv in found:
         main([*(a for a in argv if a != "-m" and not a.startswith("seed=range")), "--cfg", "job"])
-        assert "device" in capsys.readouterr().out or command == "verify"
+        assert "device" in capsys.readouterr().out or command in ("verify", "data check", "data import")
 
 
 def test_info_prints_versions_and_writes_nothing(capsys, elsewhere):

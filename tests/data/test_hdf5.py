@@ -14,10 +14,10 @@ def make(n: int = 12, ends: tuple[int, ...] = (4, 9), **extra: np.ndarray) -> Lo
     rng = np.random.default_rng(n)
     timeouts = np.zeros(n, bool)
     timeouts[list(ends)] = True
-    obs = rng.normal(size=(n, 3)).astype(np.float32)
+    obs = rng.normal(size=(n + 1, 3)).astype(np.float32)
     return Log(
-        obs,
-        obs + 1,
+        obs[:-1],
+        obs[1:],
         rng.uniform(-1, 1, (n, 2)).astype(np.float32),
         rng.normal(size=n).astype(np.float32),
         (rng.random(n) > 0.5).astype(np.float32),

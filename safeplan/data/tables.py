@@ -1,0 +1,93 @@
+"""Columns of a CSV or TSV file with a header."""
+
+import csv
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from safeplan.data.layout import Array
+from safeplan.data.order import NUMBERED
+from safeplan.errors import DataError
+
+TRUTH = {"true": 1.0, "false": 0.0, "yes": 1.0, "no": 0.0}
+
+
+def read_table(path: Path) -> tuple[dict[str, Array], list[str]]:
+    """Columns `[N]` in float64 by the header's names, and the names of columns of text, which are left out.
+
+    `True`, `False`, `yes` and `no` are numbers. Separators: comma, semicolon, tab, whichever the header holds most of.
+
+    Raises:
+        DataError: no header, a name twice, or cells that are no numbers; all such columns are named at once.
+    """
+    with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
+        header = file.readline().rstrip("\r\n")
+        first = next((line for line in file if line.strip()), "")
+    separator = max(",;\t", key=header.count)
+    names = [n.strip() for n in next(csv.reader([header], delimiter=separator), [])]
+    if not header.strip() or all(_is_number(n) for n in names):
+        raise DataError(f"table {path}: the first line must name the columns, found {header[:60]!r}")
+    double = sorted({n for n in names if names.count(n) > 1})
+    if double:
+        raise DataError(f"table {path}: column {double[0]!r} is named twice. Give every column its own name")
+    cells = next(csv.reader([first], delimiter=separator), [])
+    text = [n for n, cell in zip(names, cells, strict=False) if cell.strip() and _truth(cell) is None]
+    if not first:
+        return {n: np.zeros(0) for n in names}, []
+    converters: dict[int | str, Callable[[str], float]] = {names.index(n): lambda _: 0.0 for n in text}
+    converters |= {i: _converted for i, cell in enumerate(cells) if cell.strip().lower() in TRUTH}
+    try:
+        options: dict = {"delimiter": separator, "skiprows": 1, "comments": None, "quotechar": '"', "ndmin": 2}
+        table = np.loadtxt(path, converters=converters or None, encoding="utf-8-sig", **options)
+    except ValueError as e:
+        found = list(_bad_cells(path, names, separator, text)) or [f"cannot be read ({e})"]
+        raise DataError(f"table {path}: {len(found)} fault(s):\n" + "\n".join(f"  - {f}" for f in found)) from e
+    return {n: np.ascontiguousarray(table[:, i]) for i, n in enumerate(names) if n not in text}, text
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _truth(cell: str) -> float | None:
+    """A cell as a number; None where it is none."""
+    cell = cell.strip()
+    return float(cell) if _is_number(cell) else TRUTH.get(cell.lower())
+
+
+def _converted(cell: str) -> float:
+    value = _truth(cell)
+    if value is None:
+        raise ValueError(f"{cell!r} is no number")
+    return value
+
+
+def _bad_cells(path: Path, names: list[str], separator: str, text: list[str]) -> Iterator[str]:
+    """What is wrong with which lines, one sentence for each column. Slow: only asked when reading has failed."""
+    bad: dict[str, list[tuple[int, str]]] = {}
+    with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
+        reader = csv.reader(file, delimiter=separator)
+        next(reader)
+        for row in reader:
+            filled = [n for n, cell in zip(names, row, strict=False) if cell.strip()]
+            if not row:
+                continue
+            if len(row) != len(names):
+                yield f"line {reader.line_num} has {len(row)} cells, the header {len(names)}: correct it"
+                return
+            if filled and set(filled) <= set(NUMBERED):
+                number = row[names.index(filled[0])]
+                yield f"line {reader.line_num}: episode {number} has no step, its length is zero. Leave the line out"
+                return
+            for name, cell in zip(names, row, strict=True):
+                if name not in text and _truth(cell) is None:
+                    bad.setdefault(name, []).append((reader.line_num, cell))
+    for name, cells in bad.items():
+        line, cell = cells[0]
+        what = f"{cell!r}" if cell.strip() else "an empty cell"
+        yield f"column {name!r} holds no number in {len(cells)} lines, first in line {line} ({what}): fill or drop it"

@@ -1,0 +1,63 @@
+"""A picture of a log: costs and returns of its episodes, their lengths, what actions and observations cover."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from safeplan.data import Log
+from safeplan.data.describe import lengths, ranges, totals
+from safeplan.evaluation.colours import BLUE, GREY, RED, SKY
+
+PROBED = 100_000  # rows, evenly spread, in the histograms of actions
+ABOVE: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0.0, 1.0), "frameon": False, "fontsize": 8}
+
+
+def log_figure(log: Log, path: str | Path, title: str = "") -> Path:
+    """Write a PNG of four panels: cost against return of every episode, lengths, actions, ranges of observations."""
+    import matplotlib
+
+    matplotlib.use("Agg", force=False)
+    import matplotlib.pyplot as plt
+
+    path = Path(path)
+    fig, axes = plt.subplots(2, 2, figsize=(10, 7.5), layout="constrained")
+    (scatter, length), (actions, observations) = axes
+    costs = totals(log, log.costs)
+    free = costs == 0
+    for mask, color, label in ((free, BLUE, "free of cost"), (~free, RED, "with cost")):
+        scatter.plot(costs[mask], totals(log, log.rewards)[mask], ".", ms=5, alpha=0.5, color=color, label=label)
+    scatter.set(xlabel="cost of an episode", ylabel="return of an episode")
+    scatter.legend(**ABOVE, ncols=2)
+    length.hist(lengths(log), bins=40, range=(0, 1.05 * lengths(log).max()), color=BLUE)
+    length.set(xlabel="rows of an episode", ylabel="episodes")
+    _actions(actions, log)
+    _observations(observations, log)
+    fig.suptitle(title, fontsize=11, x=0.01, ha="left")
+    temporary = path.with_name(f".{path.name}")
+    fig.savefig(temporary, dpi=130, format="png")
+    plt.close(fig)
+    os.replace(temporary, path)
+    return path
+
+
+def _actions(ax: Any, log: Log) -> None:
+    probe = log.actions[:: max(1, len(log) // PROBED)]
+    for i, column in enumerate(probe.T):
+        density, edges = np.histogram(column, bins=50, range=(-1.0, 1.0))
+        ax.stairs(density / len(probe), edges, lw=1.2, label=f"action {i}")
+    ax.set(xlabel="action", ylabel="share of the rows")
+    if probe.shape[1] <= 8:
+        ax.legend(**ABOVE, ncols=4)
+
+
+def _observations(ax: Any, log: Log) -> None:
+    table = ranges(log.observations)
+    at = np.arange(log.observations.shape[1])
+    ax.vlines(at, table["min"], table["max"], color=GREY, lw=1, label="min to max")
+    ax.vlines(at, table["10 %"], table["90 %"], color=SKY, lw=4, label="middle 80 %")
+    ax.plot(at, table["median"], "_", color=BLUE, label="median")
+    ax.set_yscale("symlog", linthresh=1.0)
+    ax.set(xlabel="entry of the observation", ylabel="value")
+    ax.legend(**ABOVE, ncols=3)

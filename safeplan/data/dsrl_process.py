@@ -45,9 +45,10 @@ def select(log: Log, rows: Array, note: str) -> Log:
 
 
 def _cells(x: Array, bins: int) -> Array:
-    """Number of the bin of each value `[E]`; the largest value has one more for itself, as in DSRL."""
-    width = (x.max() - x.min()) / bins
-    return np.floor_divide(x - x.min(), width) if width > 0 else np.zeros_like(x)
+    """Number of the bin of each value `[E]`, in float32 as DSRL has it: rounding may give the largest one its own."""
+    x = x.astype(np.float32) - x.astype(np.float32).min()
+    width = x.max() / bins
+    return np.floor_divide(x, width) if width > 0 else np.zeros_like(x)
 
 
 def thin(log: Log, rng: np.random.Generator, *, cost_bins: int, return_bins: int, most: int, least: int = 2) -> Log:

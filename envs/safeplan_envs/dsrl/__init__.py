@@ -5,61 +5,21 @@ ids: `gymnasium.make("safeplan_envs.dsrl:OfflineBallCircle-v0")`. `make` adds wh
 optional: without it 29 ids work.
 """
 
-import os
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 
 from safeplan.errors import CapabilityError, ConfigError
-from safeplan_envs.dsrl import compat, metadrive, reset, seeding
+from safeplan_envs.dsrl import metadrive
 from safeplan_envs.dsrl.ids import ids
+from safeplan_envs.dsrl.prepare import prepare
 from safeplan_envs.dsrl.reset import fast_resets
 from safeplan_envs.dsrl.wrapper import OfflineTask
 
 __all__ = ["OfflineTask", "available", "fast_resets", "ids", "make"]
 
-_NEEDED = ("dsrl", "bullet_safety_gym", "pybullet", "safety_gymnasium", "mujoco", "h5py")
-_SILENT = "DSRL_SUPPRESS_IMPORT_ERROR"  # dsrl's own switch; it prints where MetaDrive is not installed
-_prepared = False
-
-
-def _prepare() -> None:
-    """Patch, import, register; the second call does nothing."""
-    global _prepared
-    if _prepared:
-        return
-    lacking = [p for p in _NEEDED if find_spec(p) is None]
-    if lacking:
-        raise CapabilityError(f"DSRL's simulators are not installed ({', '.join(lacking)}): run `make dsrl`")
-    compat.add_lost_gymnasium_modules()
-    compat.make_colors_hashable()
-    compat.replace_safety_make()
-    compat.accept_array_joint_ids()
-    reset.make_sky_optional()
-    seeding.seed_bullet()
-    seeding.seed_safety()
-    before = os.environ.get(_SILENT)
-    os.environ[_SILENT] = "1"
-    try:
-        with metadrive.gymnasium_as_gym():
-            if not metadrive.missing():
-                metadrive.import_metadrive()
-            import_module("dsrl")
-    finally:
-        os.environ.pop(_SILENT)
-        if before is not None:
-            os.environ[_SILENT] = before
-    if not metadrive.missing():
-        metadrive.seed_metadrive()
-        metadrive.register_quietly()
-    compat.point_to_new_address()
-    _prepared = True
-
-
-_prepare()
+prepare()
 
 
 def available() -> tuple[str, ...]:

@@ -4,7 +4,11 @@ Every patch is one function that says what breaks and why, and changes only the 
 `safeplan_envs.dsrl` calls each of them once, in this order; nothing is undone.
 """
 
+import ctypes
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
@@ -74,6 +78,35 @@ def accept_array_joint_ids() -> None:
     model = import_module("mujoco").MjModel
     lookup = model.jnt
     model.jnt = lambda self, key: lookup(self, key.item() if isinstance(key, np.ndarray) else key)
+
+
+@contextmanager
+def quiet(stream: Any = None) -> Iterator[None]:
+    """What C code writes to standard output inside the block is dropped; `stream` is for the signature's sake."""
+    sys.stdout.flush()
+    saved, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    try:
+        yield
+    finally:
+        ctypes.CDLL(None).fflush(None)
+        os.dup2(saved, 1)
+        os.close(saved)
+        os.close(nowhere)
+
+
+def mend_redirection() -> None:
+    """bullet_safety_gym silences Bullet by C symbols named like `sys.stdout`, and leaves a file open at each use.
+
+    Where Python's streams are replaced (pytest, notebooks) there is no such symbol, and the import fails; where they
+    are not, every environment costs a file descriptor. Imported with the first streams, then given `quiet`.
+    """
+    now, sys.stderr = sys.stderr, sys.__stderr__
+    try:
+        builder: Any = import_module("bullet_safety_gym.envs.builder")
+    finally:
+        sys.stderr = now
+    builder.RedirectStream = quiet
 
 
 def point_to_new_address() -> None:

@@ -18,10 +18,14 @@ OLD_GYM = ("", ".spaces", ".envs", ".envs.registration")
 RETYPED = ("metadrive.utils.config", "metadrive.utils.math_utils")  # where the names are used, tests apart
 
 
+NEEDED = ("metadrive", "panda3d", "gltf", "cv2")
+_broken: list[str] = []
+
+
 def missing() -> str:
     """Why MetaDrive cannot be used here; empty when it can."""
-    lacking = [p for p in ("metadrive", "panda3d", "gltf", "cv2") if find_spec(p) is None]
-    return f"not installed: {', '.join(lacking)}" if lacking else ""
+    lacking = [p for p in NEEDED if find_spec(p) is None]
+    return f"not installed ({', '.join(lacking)})" if lacking else "".join(f"broken ({b})" for b in _broken)
 
 
 @contextmanager
@@ -45,9 +49,18 @@ def gymnasium_as_gym() -> Iterator[None]:
 
 
 def import_metadrive() -> None:
-    """Import it inside `gymnasium_as_gym`. Its own ids are not registered: that code reads a registry of old gym."""
+    """Import it inside `gymnasium_as_gym`; where that fails, `missing` says why, and the other suites go on without.
+
+    Its own ids are not registered: that code reads a registry of old gym.
+    """
+    if missing():
+        return
     sys.modules.setdefault("metadrive.register", ModuleType("metadrive.register", "Left out: see safeplan_envs.dsrl."))
-    import_module("metadrive")
+    try:
+        import_module("metadrive")
+    except ImportError as e:
+        _broken.append(str(e))
+        return
     # np.float and np.int went with numpy 1.24: the two modules that use them see a numpy that has them
     old = ModuleType("numpy", "numpy with two names of old, for MetaDrive alone.")
     vars(old).update(vars(np) | {"float": float, "int": int})

@@ -3,6 +3,7 @@
 import importlib
 import subprocess
 import sys
+from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
@@ -136,3 +137,14 @@ for id in ("OfflineBallCircle-v0", "OfflineAntRun-v0"):
     print(*start, *env.step(np.full(env.action_space.shape, 0.3, np.float32))[0])
 """)
     np.testing.assert_array_equal(np.array(said.split(), float).astype(np.float32), np.array(ours, np.float32))
+
+
+def test_environments_leave_no_file_open(make):
+    folder = Path("/proc/self/fd")
+    if not folder.is_dir():
+        pytest.skip("needs /proc")
+    make("OfflineBallRun-v0").close()
+    before = len(list(folder.iterdir()))
+    for _ in range(5):
+        make("OfflineBallRun-v0").close()
+    assert len(list(folder.iterdir())) == before

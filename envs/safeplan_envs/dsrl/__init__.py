@@ -32,7 +32,7 @@ def make(id: str, *, fast_reset: bool = True, **kwargs: Any) -> OfflineTask:
 
     Args:
         id: one of `ids()`.
-        fast_reset: see `reset.py`; False builds safety_gymnasium's worlds as they were, at over a second each.
+        fast_reset: see `reset.py`; False builds safety_gymnasium's worlds as they were, half a second or more each.
         kwargs: for `gymnasium.make`.
 
     Raises:

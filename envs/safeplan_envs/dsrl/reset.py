@@ -1,8 +1,8 @@
 """Fast resets of safety_gymnasium: a plain sky instead of 24 MB of stars.
 
 safety_gymnasium builds its MuJoCo model anew at every reset, and the model's sky is six large PNG files: decoding them
-takes half a second or more, the rest about ten milliseconds. A sky of 16 x 16 pixels that MuJoCo makes itself changes pictures
-only: the physics, and so every observation, reward and cost, stays the same bit for bit.
+takes half a second or more, the rest about ten milliseconds. A sky of 16 x 16 pixels that MuJoCo makes itself changes
+pictures only: the physics, and so every observation, reward and cost, stays the same bit for bit.
 """
 
 from collections.abc import Iterator

@@ -5,9 +5,6 @@ A folder of the user's comes first, then `$SAFEPLAN_DATA`, then the cache; what 
 
 import hashlib
 import os
-import shutil
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +14,7 @@ import torch
 from torch import Tensor
 
 from safeplan.data.catalog import DATA
+from safeplan.data.download import download
 from safeplan.errors import DataError
 from safeplan.imaging.formats import read_cifar, read_idx, read_npz
 from safeplan.types import Array
@@ -174,24 +172,7 @@ def _places(name: str, folder: str | Path | None) -> Iterator[tuple[Path, bool]]
 def _download(name: str, file: str) -> Path:
     """The file in the cache, downloaded and checked when it is not there yet."""
     spec, path = SETS[name], cache_dir() / name / file
-    if path.is_file():
-        return path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temp = path.with_name(f".{file}.{os.getpid()}.tmp")
-    print(f"downloading {spec.url}{file}", flush=True)
-    try:
-        with urllib.request.urlopen(spec.url + file, timeout=30) as answer, temp.open("wb") as out:
-            shutil.copyfileobj(answer, out)
-        with temp.open("rb") as raw:
-            got = hashlib.file_digest(raw, "sha256").hexdigest()
-        if got != spec.sha256[file]:
-            raise DataError(f"{spec.url}{file}: SHA-256 is {got}, expected {spec.sha256[file]}. Try again later")
-        os.replace(temp, path)
-    except (urllib.error.URLError, OSError) as e:
-        raise DataError(
-            f"{name}: {spec.url}{file} cannot be downloaded ({getattr(e, 'reason', e)}). Put {file} into a folder and "
-            f"give data.path=FOLDER, or into {name}/ under the folder that ${DATA} names"
-        ) from e
-    finally:
-        temp.unlink(missing_ok=True)
+    if not path.is_file():
+        remedy = f"Put {file} into a folder and give data.path=FOLDER, or into {name}/ under the folder in ${DATA}"
+        download(spec.url + file, path, sha256=spec.sha256[file], remedy=remedy)
     return path

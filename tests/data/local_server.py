@@ -1,0 +1,84 @@
+"""A web server on this machine that behaves as badly as asked: drops connections, names checksums, refuses ranges."""
+
+import hashlib
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+@dataclass
+class Site:
+    """What it serves and how; `asked` collects the path and Range header of every request."""
+
+    files: dict[str, bytes]
+    drop_at: dict[str, list[int]] = field(
+        default_factory=dict
+    )  # per file: bytes after which to hang up, one per answer
+    ranges: bool = True
+    checksum: str = "right"  # right, wrong or none, on the redirect
+    redirect: bool = True  # /hub/NAME -> /store/NAME, as Hugging Face does
+    asked: list[tuple[str, str]] = field(default_factory=list)
+    address: str = ""
+
+
+@contextmanager
+def serve(site: Site) -> Iterator[Site]:
+    """Serve `site` at `site.address` inside the block."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            folder, name = re.fullmatch(r"/(\w+)/(.+)", self.path).groups()
+            site.asked.append((folder, self.headers.get("Range", "")))
+            body = site.files.get(name)
+            if body is None:
+                self.send_error(404)
+            elif folder == "hub" and site.redirect:
+                self.send_response(302)
+                self.send_header("Location", f"{site.address.replace('hub', 'store')}{name}")
+                self.linked(body)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+            else:
+                self.content(name, body, linked=folder == "hub")
+
+        def linked(self, body: bytes) -> None:
+            if site.checksum != "none":
+                right = hashlib.sha256(body).hexdigest()
+                self.send_header("X-Linked-Etag", f'"{right if site.checksum == "right" else "0" * 64}"')
+
+        def content(self, name: str, body: bytes, linked: bool) -> None:
+            start = 0
+            if site.ranges and (found := re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))):
+                start = int(found[1])
+                if start >= len(body):
+                    self.send_error(416)
+                    return
+                self.send_response(206)
+                self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
+            else:
+                self.send_response(200)
+            if linked:
+                self.linked(body)
+            self.send_header("Content-Length", str(len(body) - start))
+            self.end_headers()
+            drops = site.drop_at.get(name)
+            self.wfile.write(body[start : drops.pop(0) if drops else None])
+            self.close_connection = True
+
+        def log_message(self, format, *args):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    site.address = f"http://127.0.0.1:{server.server_port}/hub/"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield site
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

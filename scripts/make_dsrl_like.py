@@ -30,6 +30,7 @@ def roll(task_name: str, seed: int, first: int, last: int):
     """The log of episodes `first` to `last - 1`."""
     from safeplan.data import Log
     from safeplan.data.dsrl import TASKS
+    from safeplan.data.hdf5 import KEYS
     from safeplan.rng import fold, numpy_rng
     from safeplan_envs import dsrl
     from safeplan_envs.dsrl.demonstrators import Demonstrator
@@ -46,7 +47,7 @@ def roll(task_name: str, seed: int, first: int, last: int):
             rows.append((obs, after, action, reward, info["cost"], terminal, timeout))
             obs, done = after, terminal or timeout
     env.close()
-    return Log(*(np.array(column) for column in zip(*rows, strict=True)))
+    return Log(**{k: np.array(v) for k, v in zip(KEYS, zip(*rows, strict=True), strict=True)}, extra={}, attrs={})
 
 
 def make(task_name: str, seed: int, episodes: int, folder: Path, processes: int, record: bool) -> str:

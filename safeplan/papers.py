@@ -1,6 +1,8 @@
 """What the keys in brackets of docstrings stand for; those of guidance methods are in `safeplan.guidance.papers`."""
 
 PAPERS = {
+    "bcq": "S. Fujimoto, D. Meger, D. Precup. Off-Policy Deep Reinforcement Learning without Exploration. ICML 2019. "
+    "arXiv:1812.02900",
     "conformal": "A. N. Angelopoulos, S. Bates. A Gentle Introduction to Conformal Prediction and Distribution-Free "
     "Uncertainty Quantification. 2021. arXiv:2107.07511",
     "ddim": "J. Song, C. Meng, S. Ermon. Denoising Diffusion Implicit Models. ICLR 2021. arXiv:2010.02502",
@@ -32,6 +34,8 @@ PAPERS = {
     "arXiv:2110.06169",
     "precision_recall": "T. Kynkaanniemi, T. Karras, S. Laine, J. Lehtinen, T. Aila. Improved Precision and Recall "
     "Metric for Assessing Generative Models. NeurIPS 2019. arXiv:1904.06991",
+    "sac": "T. Haarnoja, A. Zhou, P. Abbeel, S. Levine. Soft Actor-Critic: Off-Policy Maximum Entropy Deep "
+    "Reinforcement Learning with a Stochastic Actor. ICML 2018. arXiv:1801.01290",
     "saute": "A. Sootla, A. I. Cowen-Rivers, T. Jafferjee, Z. Wang, D. Mguni, J. Wang, H. Bou-Ammar. Saute RL: Almost "
     "Surely Safe Reinforcement Learning Using State Augmentation. ICML 2022. arXiv:2202.06558",
     "score_sde": "Y. Song, J. Sohl-Dickstein, D. P. Kingma, A. Kumar, S. Ermon, B. Poole. Score-Based Generative "

@@ -4,6 +4,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from safeplan.baselines.offline import TABLE
 from safeplan.errors import CheckpointError
 from safeplan.training.checkpoint import load_model, save_model
 from safeplan.training.fisor import FisorLearner, fisor_from_log
@@ -16,6 +17,7 @@ KINDS = {
     "fisor": ("safeplan.training.fisor", "FisorLearner"),
     "image": ("safeplan.training.image", "ImageLearner"),
     "trajectory": ("safeplan.training.trajectory", "TrajectoryLearner"),
+    **TABLE,
 }
 
 

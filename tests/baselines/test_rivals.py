@@ -20,6 +20,9 @@ LIMIT = 6.0
 SMALL: dict[str, dict] = {
     "bc": {"hidden": 16},
     "bc_safe": {"hidden": 16},
+    "bcq_lag": {"hidden": 16, "cvae_hidden": 16, "samples": 3, "candidates": 3},
+    "cpq": {"actor_hidden": 16, "critic_hidden": 16, "cvae_hidden": 16, "samples": 3},
+    "coptidice": {"hidden": 16},
 }
 
 

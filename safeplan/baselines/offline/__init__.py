@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 TABLE = {
     "bc": ("safeplan.baselines.offline.bc", "Bc"),
     "bc_safe": ("safeplan.baselines.offline.bc", "BcSafe"),
+    "bcq_lag": ("safeplan.baselines.offline.bcq_lag", "BcqLag"),
+    "cpq": ("safeplan.baselines.offline.cpq", "Cpq"),
+    "coptidice": ("safeplan.baselines.offline.coptidice", "Coptidice"),
 }
 RIVALS = tuple(TABLE)
 

@@ -3,6 +3,8 @@
 PAPERS = {
     "bcq": "S. Fujimoto, D. Meger, D. Precup. Off-Policy Deep Reinforcement Learning without Exploration. ICML 2019. "
     "arXiv:1812.02900",
+    "cdt": "Z. Liu, Z. Guo, Y. Yao, Z. Cen, W. Yu, T. Zhang, D. Zhao. Constrained Decision Transformer for Offline "
+    "Safe Reinforcement Learning. ICML 2023. arXiv:2302.07351",
     "conformal": "A. N. Angelopoulos, S. Bates. A Gentle Introduction to Conformal Prediction and Distribution-Free "
     "Uncertainty Quantification. 2021. arXiv:2107.07511",
     "coptidice": "J. Lee, C. Paduraru, D. J. Mankowitz, N. Heess, D. Precup, K.-E. Kim, A. Guez. COptiDICE: Offline "
@@ -11,6 +13,8 @@ PAPERS = {
     "2022. arXiv:2107.09003",
     "ddim": "J. Song, C. Meng, S. Ermon. Denoising Diffusion Implicit Models. ICLR 2021. arXiv:2010.02502",
     "ddpm": "J. Ho, A. Jain, P. Abbeel. Denoising Diffusion Probabilistic Models. NeurIPS 2020. arXiv:2006.11239",
+    "decision_transformer": "L. Chen, K. Lu, A. Rajeswaran, K. Lee, A. Grover, M. Laskin, P. Abbeel, A. Srinivas, I. "
+    "Mordatch. Decision Transformer: Reinforcement Learning via Sequence Modeling. NeurIPS 2021. arXiv:2106.01345",
     "deep_sets": "M. Zaheer, S. Kottur, S. Ravanbakhsh, B. Poczos, R. Salakhutdinov, A. Smola. Deep Sets. "
     "NeurIPS 2017. arXiv:1703.06114",
     "diffuser": "M. Janner, Y. Du, J. Tenenbaum, S. Levine. Planning with Diffusion for Flexible Behavior Synthesis. "
@@ -48,4 +52,6 @@ PAPERS = {
     "Modeling through Stochastic Differential Equations. ICLR 2021. arXiv:2011.13456",
     "td3": "S. Fujimoto, H. van Hoof, D. Meger. Addressing Function Approximation Error in Actor-Critic Methods. "
     "ICML 2018. arXiv:1802.09477",
+    "trebi": "Q. Lin, B. Tang, Z. Wu, C. Yu, S. Mao, Q. Xie, X. Wang, D. Wang. Safe Offline Reinforcement Learning "
+    "with Real-Time Budget Constraints. ICML 2023. arXiv:2306.00603",
 }

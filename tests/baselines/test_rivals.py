@@ -23,6 +23,8 @@ SMALL: dict[str, dict] = {
     "bcq_lag": {"hidden": 16, "cvae_hidden": 16, "samples": 3, "candidates": 3},
     "cpq": {"actor_hidden": 16, "critic_hidden": 16, "cvae_hidden": 16, "samples": 3},
     "coptidice": {"hidden": 16},
+    "cdt": {"context": 3, "width": 16, "heads": 2, "blocks": 1},
+    "trebi": {"horizon": 4, "width": 16, "blocks": 1, "heads": 2, "value_hidden": 16, "steps": 3, "candidates": 2},
 }
 
 

@@ -22,6 +22,8 @@ TABLE = {
     "bcq_lag": ("safeplan.baselines.offline.bcq_lag", "BcqLag"),
     "cpq": ("safeplan.baselines.offline.cpq", "Cpq"),
     "coptidice": ("safeplan.baselines.offline.coptidice", "Coptidice"),
+    "cdt": ("safeplan.baselines.offline.cdt", "Cdt"),
+    "trebi": ("safeplan.baselines.offline.trebi", "Trebi"),
 }
 RIVALS = tuple(TABLE)
 

@@ -5,7 +5,9 @@ import pytest
 import torch
 from scipy.optimize import linprog, minimize
 
+from safeplan.baselines.offline import make
 from safeplan.baselines.offline.coptidice import CostBound, advantage, conjugate, weights
+from tests.baselines.toy import H, descend, road_log
 
 GAMMA, STATES = 0.9, 4
 # rows (state, action): a goes on or stays; going through state 1 pays and costs
@@ -102,3 +104,18 @@ def test_the_cost_bound_is_above_the_plain_estimate_and_tilts_to_cost():
         assert float(dual.detach()) == pytest.approx(values[slack], abs=0.01)
     assert plain < values[1e-4] < values[0.05] and values[1e-4] == pytest.approx(plain, abs=0.02)
     assert float(tilt.mean()) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_visits_flow_out_at_time_outs():
+    """The toy's last states are the first of no row: with what follows counted, the dual would have no bottom."""
+    log = road_log(20)
+    learner, source = make("coptidice", log, np.inf, batch=64, hidden=16, gamma=0.9, critic_lr=2e-2)
+    assert source.columns["masks"].bool().tolist() == (~log.ends).tolist()
+    assert make("cpq", log, np.inf)[1].columns["masks"].all()
+    first = source.columns["initial"][:, 1]
+    assert first.eq(1.0).all()  # episodes begin with all of their time left
+    losses = [float(descend(learner, source, 40)["loss_nu"]) for _ in range(3)]
+    assert min(losses) > -0.5
+    assert learner.step_limit == np.inf
+    limited, _ = make("coptidice", log, 3.0, hidden=16, gamma=0.9)
+    assert limited.step_limit == pytest.approx(3.0 * (1 - 0.9**H) / H)

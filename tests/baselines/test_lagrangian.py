@@ -116,6 +116,18 @@ def test_cpq_raises_the_cost_of_strangers():
     assert runs[1] > runs[0] + 0.5
 
 
+def test_cpq_learns_nothing_where_all_is_unsafe():
+    """The mask of the policy, and that of the targets: behind it no future counts."""
+    learner, source = small("cpq", 0.0)
+    for name in ("c", "c_target"):
+        torch.nn.init.constant_(learner.nets[name].biases[-1], 100.0)
+    before = {k: v.clone() for k, v in learner.nets["actor"].state_dict().items()}
+    torch.nn.init.constant_(learner.nets["q_target"].biases[-1], 1e6)
+    found = learner.update(source.batch(0, 0), torch_rng(0))
+    assert float(found["safe"]) == 0.0 and float(found["loss_q"]) < 100.0
+    assert all(torch.equal(v, before[k]) for k, v in learner.nets["actor"].state_dict().items())
+
+
 def test_coptidice_without_a_limit_has_no_multiplier():
     free, source = small("coptidice", math.inf)
     never, _ = small("coptidice", 1e9, multiplier_start=0.0)

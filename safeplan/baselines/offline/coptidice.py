@@ -81,7 +81,8 @@ class Coptidice(Rival):
 
     @classmethod
     def source(cls, log: Log, facts: Facts, settings: Any, device: str | torch.device) -> TransitionSource:
-        columns = transitions(log, settings.reward_scale)
+        # visits must flow out at time-outs too: a last state that no row starts from leaves the dual without a bottom
+        columns = transitions(log, settings.reward_scale, beyond_timeouts=False)
         first = log.episodes[np.arange(len(log)) % len(log.episodes), 0]  # uniform over episodes, as rows are drawn
         columns["initial"] = torch.from_numpy(log.observations[first])
         return TransitionSource(columns, settings.batch, log.digest(), device)

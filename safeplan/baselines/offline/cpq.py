@@ -55,11 +55,12 @@ class CpqConfig:
 class Cpq(Rival):
     """A squashed Gaussian that maximises Q where the cost critic stays within `threshold` [cpq].
 
-    The cost critic is pushed up at the policy's actions that the CVAE does not know, with a weight alpha that grows
-    while their cost value is below `penalty_level` thresholds; values behind a mask C <= threshold enter
-    neither targets nor policy. Twin critics answer with their worse head: less reward, more cost. In the
-    benchmark's code the penalty has no gradient, and cost heads answer with the smaller one; not so here. Without a
-    limit all masks are true and there is no penalty: plain actor-critic learning. Acting takes the squashed mean.
+    The cost critic is pushed up at the policy's actions that the CVAE does not know, as far as `penalty_level`
+    thresholds, with a weight alpha that grows while their mean is below. Values behind a mask C <= threshold enter
+    neither targets nor policy. Twin critics answer with their worse head: less reward, more cost. In the benchmark's
+    code the penalty has no gradient, and cost heads answer with the smaller one; not so here. There as here the mask
+    has no gradient either: it ends the climb of a state's policy where that turns unsafe, and does not lead it back.
+    Without a limit all masks are true and there is no penalty: plain actor-critic learning. Acting takes the mean.
     """
 
     kind = "cpq"
@@ -99,10 +100,10 @@ class Cpq(Rival):
         found["loss_q"] = self.step("q", twin_loss(heads(self.nets["q"], obs, actions), y))
         loss_c = twin_loss(heads(self.nets["c"], obs, actions), y_c)
         if math.isfinite(self.threshold):
-            strange = self.strange_cost(obs, generator)
-            alpha = self.alpha.step(c.penalty_level * self.threshold - strange.detach())
-            loss_c = loss_c - alpha * strange
-            found |= {"strange_cost": strange.detach(), "alpha": alpha}
+            strange, level = self.strange_costs(obs, generator), c.penalty_level * self.threshold
+            alpha = self.alpha.step(level - strange.detach().mean())
+            loss_c = loss_c - alpha * strange.clamp_max(level).mean()
+            found |= {"strange_cost": strange.detach().mean(), "alpha": alpha}
         found["loss_c"] = self.step("c", loss_c)
         now = self.actor.sample(obs, noise)
         safe = self.safe(heads(self.nets["c"], obs, now).amax(0))
@@ -114,15 +115,15 @@ class Cpq(Rival):
         """1 where a cost value `[B]` is within the threshold, else 0."""
         return (cost.detach() <= self.threshold).to(cost.dtype)
 
-    def strange_cost(self, obs: Tensor, generator: torch.Generator) -> Tensor:
-        """Mean cost value (0-d) of the policy's actions that the log does not know, differentiable in the critic."""
+    def strange_costs(self, obs: Tensor, generator: torch.Generator) -> Tensor:
+        """Cost values `[2, R]` of the policy's actions that the log knows least, differentiable in the critic."""
         c = self.settings
         with torch.no_grad():
             noise = self.normal((c.samples, len(obs), self.facts.act_size), generator)
             actions = self.actor.sample(obs, noise).flatten(0, 1)
             many = obs.repeat(c.samples, 1)
             far = self.cvae.divergence(many, actions).topk(max(1, round(c.strangers * len(many)))).indices
-        return heads(self.nets["c"], many[far], actions[far]).mean()
+        return heads(self.nets["c"], many[far], actions[far])
 
     def choose(self, obs: Tensor, generator: torch.Generator) -> Tensor:
         return self.actor.mode(obs)

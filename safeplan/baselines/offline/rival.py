@@ -31,7 +31,7 @@ class Rival:
         limited: trained for one cost limit; `start` refuses any other.
     """
 
-    kind: ClassVar[str] = ""
+    kind: str = ""
     Settings: ClassVar[type]
     acting: ClassVar[tuple[str, ...]] = ()
     targets: ClassVar[Mapping[str, str]] = {}
@@ -203,17 +203,21 @@ class Rival:
         return policy
 
 
-def transitions(log: Log, reward_scale: float = 1.0, rows: Array | None = None) -> dict[str, Tensor]:
+def transitions(
+    log: Log, reward_scale: float = 1.0, rows: Array | None = None, *, beyond_timeouts: bool = True
+) -> dict[str, Tensor]:
     """`observations`, `next_observations` `[N, S]`, `actions [N, A]`, `rewards`, `costs`, `masks` `[N]`, float32.
 
-    A mask is 0 where the episode ended by itself; what follows a time-out still counts. `rows`: those kept, all.
+    A mask is 0 where the episode ended by itself and, unless what follows still counts, where its time was over.
+    `rows`: those kept, all.
     """
     keep = slice(None) if rows is None else rows
+    ends = log.terminals if beyond_timeouts else log.ends
     return {
         "observations": torch.from_numpy(log.observations[keep]),
         "next_observations": torch.from_numpy(log.next_observations[keep]),
         "actions": torch.from_numpy(log.actions[keep]).clamp(-1.0 + EDGE, 1.0 - EDGE),
         "rewards": torch.from_numpy(log.rewards[keep]) * reward_scale,
         "costs": torch.from_numpy(log.costs[keep]),
-        "masks": torch.from_numpy(1.0 - log.terminals[keep].astype(np.float32)),
+        "masks": torch.from_numpy(1.0 - ends[keep].astype(np.float32)),
     }

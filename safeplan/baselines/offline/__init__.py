@@ -1,6 +1,7 @@
 """Rivals of FISOR on logs with costs: compact, all trained and asked to act in the same way.
 
-Nothing heavy is imported until a method is asked for.
+BC knows no limit; BC-Safe, BCQ-Lag, CPQ and COptiDICE are trained for one; CDT and the trajectory diffusion take any
+when they act. Nothing heavy is imported until a method is asked for.
 """
 
 from dataclasses import fields

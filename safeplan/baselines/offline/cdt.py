@@ -23,7 +23,7 @@ from safeplan.types import Array
 
 @dataclass(frozen=True)
 class CdtConfig:
-    """As the DSRL benchmark's code has them [dsrl], where that code is task by task those of its CarCircle."""
+    """As the defaults of the DSRL benchmark's code [dsrl]; the share of relabelled episodes differs by task there."""
 
     batch: int = 2048  # windows per update
     context: int = 10  # steps that the transformer sees

@@ -62,11 +62,12 @@ class Budget(NamedTuple):
 class Trebi(Rival):
     """After TREBI [trebi]: trajectories of the log, tilted to p(tau) exp(w_r R - w_c max(C - budget left, 0)).
 
-    What differs from the paper: a transformer denoises windows of (observation, action) instead of a U-Net; the value,
-    return to go and cost to go of a whole window, is learned on clean windows and asked about the denoised estimate
-    (the guidance core's `Energy`), not learned at every noise level; the cost enters through a soft wall at the budget;
-    the first observation is pinned in training too, as in this package's other trajectory models; the best of a few
-    samples is executed. As there: no condition, one model for every budget, and sampling anew as the budget is spent.
+    What differs from the paper, whose code builds on Diffuser [diffuser]: a transformer denoises windows of
+    (observation, action) instead of a U-Net; the value, return to go and cost to go of a whole window, is learned on
+    clean windows and asked about the denoised estimate (the guidance core's `Energy`), not learned at every noise
+    level; the cost enters through a soft wall at the budget; the first observation is pinned in training too, as in
+    this package's other trajectory models; the best of a few samples is executed. As there: no condition, one model
+    for every budget, and sampling anew as the budget is spent.
     """
 
     kind = "trebi"

@@ -9,8 +9,20 @@ PAPERS = {
     "Uncertainty Quantification. 2021. arXiv:2107.07511",
     "conformal_outliers": "S. Bates, E. Candes, L. Lei, Y. Romano, M. Sesia. Testing for Outliers with Conformal "
     "p-values. Annals of Statistics 51(1), 2023. arXiv:2104.08279",
+    "bcq": "S. Fujimoto, D. Meger, D. Precup. Off-Policy Deep Reinforcement Learning without Exploration. ICML 2019. "
+    "arXiv:1812.02900",
+    "cdt": "Z. Liu, Z. Guo, Y. Yao, Z. Cen, W. Yu, T. Zhang, D. Zhao. Constrained Decision Transformer for Offline "
+    "Safe Reinforcement Learning. ICML 2023. arXiv:2302.07351",
+    "conformal": "A. N. Angelopoulos, S. Bates. A Gentle Introduction to Conformal Prediction and Distribution-Free "
+    "Uncertainty Quantification. 2021. arXiv:2107.07511",
+    "coptidice": "J. Lee, C. Paduraru, D. J. Mankowitz, N. Heess, D. Precup, K.-E. Kim, A. Guez. COptiDICE: Offline "
+    "Constrained Reinforcement Learning via Stationary Distribution Correction Estimation. ICLR 2022. arXiv:2204.08957",
+    "cpq": "H. Xu, X. Zhan, X. Zhu. Constraints Penalized Q-learning for Safe Offline Reinforcement Learning. AAAI "
+    "2022. arXiv:2107.09003",
     "ddim": "J. Song, C. Meng, S. Ermon. Denoising Diffusion Implicit Models. ICLR 2021. arXiv:2010.02502",
     "ddpm": "J. Ho, A. Jain, P. Abbeel. Denoising Diffusion Probabilistic Models. NeurIPS 2020. arXiv:2006.11239",
+    "decision_transformer": "L. Chen, K. Lu, A. Rajeswaran, K. Lee, A. Grover, M. Laskin, P. Abbeel, A. Srinivas, I. "
+    "Mordatch. Decision Transformer: Reinforcement Learning via Sequence Modeling. NeurIPS 2021. arXiv:2106.01345",
     "deep_sets": "M. Zaheer, S. Kottur, S. Ravanbakhsh, B. Poczos, R. Salakhutdinov, A. Smola. Deep Sets. "
     "NeurIPS 2017. arXiv:1703.06114",
     "density_corl": "Y. Meng, D. Sun, Z. Qiu, M. T. B. Waez, C. Fan. Learning Density Distribution of Reachable States "
@@ -42,8 +54,12 @@ PAPERS = {
     "arXiv:2102.09672",
     "iql": "I. Kostrikov, A. Nair, S. Levine. Offline Reinforcement Learning with Implicit Q-Learning. ICLR 2022. "
     "arXiv:2110.06169",
+    "pid_lagrangian": "A. Stooke, J. Achiam, P. Abbeel. Responsive Safety in Reinforcement Learning by PID "
+    "Lagrangian Methods. ICML 2020. arXiv:2007.03964",
     "precision_recall": "T. Kynkaanniemi, T. Karras, S. Laine, J. Lehtinen, T. Aila. Improved Precision and Recall "
     "Metric for Assessing Generative Models. NeurIPS 2019. arXiv:1904.06991",
+    "sac": "T. Haarnoja, A. Zhou, P. Abbeel, S. Levine. Soft Actor-Critic: Off-Policy Maximum Entropy Deep "
+    "Reinforcement Learning with a Stochastic Actor. ICML 2018. arXiv:1801.01290",
     "saute": "A. Sootla, A. I. Cowen-Rivers, T. Jafferjee, Z. Wang, D. Mguni, J. Wang, H. Bou-Ammar. Saute RL: Almost "
     "Surely Safe Reinforcement Learning Using State Augmentation. ICML 2022. arXiv:2202.06558",
     "score_sde": "Y. Song, J. Sohl-Dickstein, D. P. Kingma, A. Kumar, S. Ermon, B. Poole. Score-Based Generative "
@@ -52,4 +68,6 @@ PAPERS = {
     "arXiv:2106.06860",
     "td3": "S. Fujimoto, H. van Hoof, D. Meger. Addressing Function Approximation Error in Actor-Critic Methods. "
     "ICML 2018. arXiv:1802.09477",
+    "trebi": "Q. Lin, B. Tang, Z. Wu, C. Yu, S. Mao, Q. Xie, X. Wang, D. Wang. Safe Offline Reinforcement Learning "
+    "with Real-Time Budget Constraints. ICML 2023. arXiv:2306.00603",
 }

@@ -4,6 +4,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from safeplan.baselines.offline import TABLE
 from safeplan.errors import CheckpointError
 from safeplan.training.checkpoint import load_model, save_model
 from safeplan.training.fisor import FisorLearner, fisor_from_log
@@ -17,6 +18,7 @@ KINDS = {
     "image": ("safeplan.training.image", "ImageLearner"),
     "one_step": ("safeplan.training.one_step", "OneStepLearner"),
     "trajectory": ("safeplan.training.trajectory", "TrajectoryLearner"),
+    **TABLE,
 }
 
 

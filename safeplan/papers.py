@@ -13,8 +13,6 @@ PAPERS = {
     "arXiv:1812.02900",
     "cdt": "Z. Liu, Z. Guo, Y. Yao, Z. Cen, W. Yu, T. Zhang, D. Zhao. Constrained Decision Transformer for Offline "
     "Safe Reinforcement Learning. ICML 2023. arXiv:2302.07351",
-    "conformal": "A. N. Angelopoulos, S. Bates. A Gentle Introduction to Conformal Prediction and Distribution-Free "
-    "Uncertainty Quantification. 2021. arXiv:2107.07511",
     "coptidice": "J. Lee, C. Paduraru, D. J. Mankowitz, N. Heess, D. Precup, K.-E. Kim, A. Guez. COptiDICE: Offline "
     "Constrained Reinforcement Learning via Stationary Distribution Correction Estimation. ICLR 2022. arXiv:2204.08957",
     "cpq": "H. Xu, X. Zhan, X. Zhu. Constraints Penalized Q-learning for Safe Offline Reinforcement Learning. AAAI "

@@ -3,16 +3,16 @@
 PAPERS = {
     "alpha_spending": "K. K. G. Lan, D. L. DeMets. Discrete Sequential Boundaries for Clinical Trials. Biometrika "
     "70(3), 1983",
+    "bcq": "S. Fujimoto, D. Meger, D. Precup. Off-Policy Deep Reinforcement Learning without Exploration. ICML 2019. "
+    "arXiv:1812.02900",
     "betting": "I. Waudby-Smith, A. Ramdas. Estimating Means of Bounded Random Variables by Betting. Journal of the "
     "Royal Statistical Society B 86(1), 2024. arXiv:2010.09686",
+    "cdt": "Z. Liu, Z. Guo, Y. Yao, Z. Cen, W. Yu, T. Zhang, D. Zhao. Constrained Decision Transformer for Offline "
+    "Safe Reinforcement Learning. ICML 2023. arXiv:2302.07351",
     "conformal": "A. N. Angelopoulos, S. Bates. A Gentle Introduction to Conformal Prediction and Distribution-Free "
     "Uncertainty Quantification. 2021. arXiv:2107.07511",
     "conformal_outliers": "S. Bates, E. Candes, L. Lei, Y. Romano, M. Sesia. Testing for Outliers with Conformal "
     "p-values. Annals of Statistics 51(1), 2023. arXiv:2104.08279",
-    "bcq": "S. Fujimoto, D. Meger, D. Precup. Off-Policy Deep Reinforcement Learning without Exploration. ICML 2019. "
-    "arXiv:1812.02900",
-    "cdt": "Z. Liu, Z. Guo, Y. Yao, Z. Cen, W. Yu, T. Zhang, D. Zhao. Constrained Decision Transformer for Offline "
-    "Safe Reinforcement Learning. ICML 2023. arXiv:2302.07351",
     "coptidice": "J. Lee, C. Paduraru, D. J. Mankowitz, N. Heess, D. Precup, K.-E. Kim, A. Guez. COptiDICE: Offline "
     "Constrained Reinforcement Learning via Stationary Distribution Correction Estimation. ICLR 2022. arXiv:2204.08957",
     "cpq": "H. Xu, X. Zhan, X. Zhu. Constraints Penalized Q-learning for Safe Offline Reinforcement Learning. AAAI "
@@ -44,8 +44,8 @@ PAPERS = {
     "Feasibility-Guided Diffusion Model. ICLR 2024. arXiv:2401.10700",
     "flow_matching": "Y. Lipman, R. T. Q. Chen, H. Ben-Hamu, M. Nickel, M. Le. Flow Matching for Generative Modeling. "
     "ICLR 2023. arXiv:2210.02747",
-    "fql": "S. Park, Q. Li, S. Levine. Flow Q-Learning. ICML 2025. arXiv:2502.02538",
     "fqe": "H. M. Le, C. Voloshin, Y. Yue. Batch Policy Learning under Constraints. ICML 2019. arXiv:1903.08738",
+    "fql": "S. Park, Q. Li, S. Levine. Flow Q-Learning. ICML 2025. arXiv:2502.02538",
     "holohover": "The recordings of a planar hovercraft that come with the repository; source and licence in "
     "scripts/data/ beside them",
     "improved_ddpm": "A. Nichol, P. Dhariwal. Improved Denoising Diffusion Probabilistic Models. ICML 2021. "
@@ -62,10 +62,10 @@ PAPERS = {
     "Surely Safe Reinforcement Learning Using State Augmentation. ICML 2022. arXiv:2202.06558",
     "score_sde": "Y. Song, J. Sohl-Dickstein, D. P. Kingma, A. Kumar, S. Ermon, B. Poole. Score-Based Generative "
     "Modeling through Stochastic Differential Equations. ICLR 2021. arXiv:2011.13456",
-    "td3_bc": "S. Fujimoto, S. S. Gu. A Minimalist Approach to Offline Reinforcement Learning. NeurIPS 2021. "
-    "arXiv:2106.06860",
     "td3": "S. Fujimoto, H. van Hoof, D. Meger. Addressing Function Approximation Error in Actor-Critic Methods. "
     "ICML 2018. arXiv:1802.09477",
+    "td3_bc": "S. Fujimoto, S. S. Gu. A Minimalist Approach to Offline Reinforcement Learning. NeurIPS 2021. "
+    "arXiv:2106.06860",
     "trebi": "Q. Lin, B. Tang, Z. Wu, C. Yu, S. Mao, Q. Xie, X. Wang, D. Wang. Safe Offline Reinforcement Learning "
     "with Real-Time Budget Constraints. ICML 2023. arXiv:2306.00603",
 }

@@ -1,0 +1,88 @@
+"""The study of methods on simulated logs, in miniature: every kind of job runs, stops are continued, cells add up."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from safeplan.evaluation.study import read_study
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+
+
+def script(name):
+    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look themselves up
+    spec.loader.exec_module(module)
+    return module
+
+
+table = script("dsrl_table")
+KINDS = ("FISOR official", "FISOR", "FISOR, minqc", "FISOR, budget", "FISOR, barrier on Q_h", "FISOR, one step")
+KINDS += ("FISOR, calibrated", "BC", "BC-Safe")
+
+
+@pytest.fixture(scope="module")
+def logs(tmp_path_factory, dsrl):
+    folder = tmp_path_factory.mktemp("like")
+    like = script("make_dsrl_like")
+    assert like.main(["BallRun", "--episodes", "60", "--out", str(folder), "--processes", "1"]) == 0
+    return folder
+
+
+def run(logs, out, methods=KINDS, *more):
+    arguments = ["--methods", ";".join(methods), "--seeds", "2", "--updates", "3", "--episodes", "2"]
+    return table.main([*arguments, "--data", str(logs), "--runs", str(out / "runs"), "--out", str(out), *more])
+
+
+@pytest.fixture
+def one_task(monkeypatch):
+    monkeypatch.setattr(table, "TASKS", {"bullet": ("BallRun",)})
+    small = {"batch": 32, "actor_steps": 1, "actor_width": 16, "actor_blocks": 1, "hidden": 16, "candidates": 2}
+    monkeypatch.setattr(table, "SMALL", {**small, "critic_rows": 0})
+
+
+def test_every_kind_of_job(logs, tmp_path, one_task, capsys):
+    assert run(logs, tmp_path) == 0
+    summary = json.loads((tmp_path / "dsrl_bullet.json").read_text())
+    cells = {(c["method"], c["limit"]): c for c in summary["cells"]}
+    assert {m for m, _ in cells} == set(KINDS)
+    assert [limit for m, limit in cells if m == "FISOR, budget"] == [10.0, 20.0, 40.0]
+    one = cells["BC", 10.0]
+    assert one["seeds"] == 2 and one["return"]["low"] <= one["return"]["estimate"] <= one["return"]["high"]
+    low, high = summary["extremes"]["BallRun"]
+    assert one["scaled"]["estimate"] == pytest.approx((one["return"]["estimate"] - low) / (high - low))
+    assert 0 <= one["violations"]["estimate"] <= 1 and len(one["by_seed"]["cost"]) == 2
+    by_method = {o["method"]: o for o in summary["overall"]}
+    assert by_method["FISOR"]["runs"] == 2 and by_method["FISOR"]["safe_runs"] <= 2
+    assert "scaled return / cost over limit" in capsys.readouterr().out
+    before = read_study(tmp_path / "dsrl_bullet.study.jsonl", {"flights": dict})[1]
+    assert run(logs, tmp_path) == 0  # nothing left to do
+    assert read_study(tmp_path / "dsrl_bullet.study.jsonl", {"flights": dict})[1] == before
+
+
+def test_a_job_depends_on_its_seed_alone(logs, tmp_path, one_task):
+    work = [table.Bench(logs, tmp_path / name, 3, 2) for name in ("a", "b")]
+    first, again = (w("BallRun/FISOR", 1)["flights"] for w in work)
+    assert first == again != work[0]("BallRun/FISOR", 0)["flights"]
+    assert work[0]("BallRun/FISOR, minqc", 1)["flights"].keys() == {"10"}
+
+
+def test_rivals_get_the_same_cpu_time(logs, tmp_path, one_task):
+    bench = table.Bench(logs, tmp_path, 1000, 2)
+    count = bench.count("BallRun", "BC", *bench.learner("BallRun", "BC", 0))
+    known = json.loads((tmp_path / "BallRun" / "seconds_per_update.json").read_text())
+    assert count == max(1, round(1000 * known["FISOR"] / known["BC"]))
+    assert bench.count("BallRun", "FISOR", None, None) == 1000
+    assert bench.count("BallRun", "BC", None, None) == count  # kept, not measured again
+
+
+def test_refusals(logs, tmp_path, one_task, capsys):
+    assert run(tmp_path, tmp_path) == 2
+    assert "make one: scripts/make_dsrl_like.py BallRun" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        run(logs, tmp_path, ["SAC"])
+    assert "unknown method 'SAC'" in capsys.readouterr().err

@@ -42,9 +42,7 @@ class FisorConfig:
     violating: float = 25.0  # h of a transition with cost > 0
     satisfying: float = -1.0  # h of a transition without cost
     timeouts_bootstrap: bool = True  # what follows a time-out still counts (official: it ends the return)
-    budget: float = (
-        0.0  # largest cost limit that one policy serves, see `feasibility.budget`; 0: no cost at all (FISOR)
-    )
+    budget: float = 0.0  # largest cost limit served, see `feasibility.budget`; 0: no cost at all is allowed (FISOR)
     scale_rewards: bool = True  # rewards * longest episode / spread of episode returns
     normalize: bool = False  # observations to zero mean and unit variance (not in the official code)
 

@@ -60,5 +60,5 @@ def test_bad_logs_and_limits_are_named():
         Facts.of(replace(LOG, rewards=rewards), 1.0)
     with pytest.raises(DataError, match=r"'costs' has 5 rows"):
         Facts.of(replace(LOG, costs=LOG.costs[:5]), 1.0)
-    with pytest.raises(DataError, match=r"'actions' reaches 3"):
+    with pytest.raises(DataError, match=r"'actions' is outside \[-1, 1\]"):
         Facts.of(replace(LOG, actions=LOG.actions * 0 + 3), 1.0)

@@ -15,8 +15,10 @@ from safeplan.training.sources import Source, TransitionSource, WindowSource
 KINDS = {
     "classifier": ("safeplan.training.classifier", "ClassifierLearner"),
     "fisor": ("safeplan.training.fisor", "FisorLearner"),
+    "flow": ("safeplan.training.flow", "FlowLearner"),
     "image": ("safeplan.training.image", "ImageLearner"),
     "one_step": ("safeplan.training.one_step", "OneStepLearner"),
+    "published_flow": ("safeplan.training.published_flow", "PublishedFlowLearner"),
     "trajectory": ("safeplan.training.trajectory", "TrajectoryLearner"),
     **TABLE,
 }

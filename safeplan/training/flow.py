@@ -1,0 +1,179 @@
+"""Teaching a flow map: every stored point of every trajectory is a start, every later one within reach a label."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from safeplan.errors import CheckpointError, ConfigError
+from safeplan.nets.flow_net import FlowNet
+from safeplan.reach.learned import LearnedFlow
+from safeplan.reach.trajectories import Trajectories
+from safeplan.rng import fold, torch_rng
+from safeplan.schema import in_range
+
+
+@dataclass(frozen=True)
+class FlowConfig:
+    """How a flow map is taught. With `reach` as many steps as the trajectories have and `restarts` off it is one map
+    for the whole horizon, as the published network is."""
+
+    hidden: tuple[int, ...] = (64, 64, 64)  # widths of the layers
+    activation: str = "silu"  # silu | tanh | relu: smooth ones, since densities are derivatives
+    reach: int = 10  # longest duration in steps of the trajectories' grid
+    restarts: bool = True  # learn from every stored point, not from the first alone
+    updates: int = 40_000  # in all; the learning rate falls to zero over them
+    batch: int = 2048  # pairs an update
+    lr: float = 3e-3  # of Adam, at first
+
+    def __post_init__(self) -> None:
+        in_range(self, "flow", {"count": "reach updates batch", "positive": "lr"})
+        if not self.hidden or min(self.hidden) < 1:
+            raise ConfigError(f"flow.hidden={list(self.hidden)}: give at least one layer of at least 1")
+
+
+class PairSource:
+    """Batches of (state, parameters, duration) -> (state, log-gain) for `train`, all drawn from `(seed, step)`."""
+
+    def __init__(self, data: Trajectories, config: FlowConfig, device: str | torch.device = "cpu") -> None:
+        data.check()
+        self.steps, self.stride, self.config = len(data.times) - 1, data.stride, config
+        self.step_s = float(data.times[1] - data.times[0])
+        self.most = config.reach + config.reach // 4  # a net is least exact at the ends of what it has seen
+        self.labelled = data.gain is not None
+        gain = data.gain if data.gain is not None else np.zeros((len(data.times), data.states.shape[2]))
+        joint = np.concatenate([data.states, gain[:, None]], 1)
+        self.values = torch.as_tensor(
+            joint.transpose(2, 0, 1).copy(), dtype=torch.float32, device=device
+        )  # [N, T, n+1]
+        self.theta = torch.as_tensor(data.theta, dtype=torch.float32, device=device)
+        self.digest = digest_of(data)
+
+    def batch(self, step: int, seed: int) -> dict[str, Tensor]:
+        """Pairs number `step` under `seed`: x `[B, n]`, theta `[B, p]`, tau `[B]` (s), target `[B, n + 1]`."""
+        g, size = torch_rng(seed, "pairs", step), self.config.batch
+        run = torch.randint(len(self.values), (size,), generator=g)
+        share = torch.rand(2, size, generator=g)
+        first = (share[0] * self.steps).long() if self.config.restarts else torch.zeros(size, dtype=torch.long)
+        left = self.stride - first % self.stride  # up to where the parameters change
+        span = torch.minimum(left, torch.clamp(self.steps - first, max=self.most))
+        return self._pairs(run, first, 1 + (share[1] * span).long())
+
+    def _pairs(self, run: Tensor, first: Tensor, span: Tensor) -> dict[str, Tensor]:
+        """The pairs that begin at grid index `first` of trajectory `run` and last `span` steps, `[B]` each."""
+        run, first, span = (v.to(self.values.device) for v in (run, first, span))
+        a, b = self.values[run, first], self.values[run, first + span]
+        theta = self.theta[run, torch.clamp(first // self.stride, max=self.theta.shape[1] - 1)]
+        target = torch.cat([b[:, :-1], (b - a)[:, -1:]], 1)
+        return {"x": a[:, :-1], "theta": theta, "tau": span * self.step_s, "target": target}
+
+    def longest(self, seed: int, most: int = 20_000) -> dict[str, Tensor]:
+        """Pairs of the longest duration, which set the scales of a net."""
+        g, reach = torch_rng(seed, "scales"), min(self.config.reach, self.stride, self.steps)
+        run = torch.randint(len(self.values), (most,), generator=g)
+        starts = (self.steps - reach) // reach + 1 if self.config.restarts else 1
+        first = torch.randint(starts, (most,), generator=g) * reach
+        return self._pairs(run, first, torch.full((most,), reach))
+
+
+class FlowLearner:
+    """A `FlowNet` and its optimiser, behind the `Learner` protocol."""
+
+    kind = "flow"
+
+    def __init__(self, net: FlowNet, config: FlowConfig, stretch_s: float, labelled: bool, facts: Mapping[str, Any]):
+        self.net, self.settings, self.labelled = net, config, labelled
+        shape = {"n": net.n, "p": net.p, "segment_s": net.segment_s, "stretch_s": _json(stretch_s)}
+        self.config: dict[str, Any] = {"flow": asdict(config), **shape, "labelled": labelled, "facts": dict(facts)}
+        self.config["flow"]["hidden"] = list(config.hidden)
+        self.optimiser = torch.optim.Adam(net.parameters(), lr=config.lr, fused=True)
+        self.updates = 0
+
+    def update(self, batch: Mapping[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+        """One step of squared errors, each in units of its own change over a segment."""
+        state, gain = self.net(batch["x"], batch["theta"], batch["tau"])
+        scale = self.net.scale.clamp_min(1e-9)
+        error = (torch.cat([state, gain[:, None]], 1) - batch["target"]) / scale
+        if not self.labelled:
+            error = error[:, :-1]
+        loss = error.square().sum(1).mean()
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimiser.param_groups[0]["lr"] = self.settings.lr * max(1 - self.updates / self.settings.updates, 1e-4)
+        self.optimiser.step()
+        self.updates += 1
+        return {"loss": loss.detach()}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"net": self.net.state_dict(), "optimiser": self.optimiser.state_dict(), "updates": self.updates}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.net.load_state_dict(state["net"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.updates = state["updates"]
+
+    def export(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        return {f"net.{k}": v for k, v in self.net.state_dict().items()}, self.config
+
+    @classmethod
+    def restore(cls, tensors: dict[str, Tensor], meta: dict[str, Any]) -> LearnedFlow:
+        """The flow on the tensors' device, ready for use."""
+        try:
+            config = FlowConfig(**{**meta["flow"], "hidden": tuple(meta["flow"]["hidden"])})
+            net = FlowNet(meta["n"], meta["p"], config.hidden, meta["segment_s"], activation=config.activation)
+            net.load_state_dict({k.removeprefix("net."): v for k, v in tensors.items()})
+            stretch = float("inf") if meta["stretch_s"] is None else float(meta["stretch_s"])
+            flow = LearnedFlow(net, stretch, not meta["labelled"], meta["facts"])
+        except (KeyError, TypeError, RuntimeError, ConfigError) as e:
+            raise CheckpointError(f"checkpoint does not fit this version's flow ({e}). Train again") from e
+        net.to(next(iter(tensors.values())).device).eval().requires_grad_(False)
+        return flow
+
+
+def _json(stretch_s: float) -> float | None:
+    return stretch_s if np.isfinite(stretch_s) else None
+
+
+def digest_of(data: Trajectories) -> str:
+    """Hash of all arrays of a set of trajectories."""
+    import hashlib
+
+    sha = hashlib.sha256(repr(data.stretch_s).encode())
+    for array in (data.times, data.states, data.theta, *([] if data.gain is None else [data.gain])):
+        sha.update(str(array.shape).encode())
+        sha.update(array.tobytes())
+    return sha.hexdigest()
+
+
+def flow_from_trajectories(
+    data: Trajectories,
+    config: FlowConfig | None = None,
+    *,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+    facts: Mapping[str, Any] | None = None,
+) -> tuple[FlowLearner, PairSource]:
+    """Learner and source for `train`. Without `data.gain` the log-gain comes from the net's Jacobian.
+
+    Raises:
+        ShapeError, DataError: faults of the trajectories (`Trajectories.check`).
+    """
+    config = config or FlowConfig()
+    source = PairSource(data, config, device)
+    reach = min(config.reach, source.stride, source.steps)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(fold(seed, "flow", "init") % 2**63)
+        net = FlowNet(
+            data.states.shape[1],
+            data.theta.shape[2],
+            config.hidden,
+            reach * source.step_s,
+            activation=config.activation,
+        ).to(device)
+    far = source.longest(seed)
+    change = far["target"] - torch.cat([far["x"], torch.zeros_like(far["tau"])[:, None]], 1)
+    net.fit_scales(torch.cat([far["x"], far["theta"]], 1), change)
+    return FlowLearner(net, config, data.stretch_s, source.labelled, facts or {}), source

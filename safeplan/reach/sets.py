@@ -166,6 +166,7 @@ class Union:
     def __post_init__(self) -> None:
         if not self.parts:
             raise ShapeError("Union: no parts; give at least one set")
+        object.__setattr__(self, "parts", tuple(self.parts))
 
     @property
     def axes(self) -> Axes:

@@ -33,7 +33,7 @@ def test_equals_the_equations(name):
     got = simulate_black_box(simulator(case), draw, case.loop.dt, case.steps, case.start.stretch_s)
     np.testing.assert_allclose(got.times, want.times, atol=1e-12)
     np.testing.assert_allclose(got.states, want.states, atol=1e-9)
-    np.testing.assert_allclose(got.gain, want.gain, rtol=2e-4, atol=2e-4)
+    np.testing.assert_allclose(got.gain, want.gain, rtol=1e-3, atol=2e-4)
     got.check()
 
 

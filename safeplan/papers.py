@@ -62,6 +62,8 @@ PAPERS = {
     "Surely Safe Reinforcement Learning Using State Augmentation. ICML 2022. arXiv:2202.06558",
     "score_sde": "Y. Song, J. Sohl-Dickstein, D. P. Kingma, A. Kumar, S. Ermon, B. Poole. Score-Based Generative "
     "Modeling through Stochastic Differential Equations. ICLR 2021. arXiv:2011.13456",
+    "spline_flow": "C. Durkan, A. Bekasov, I. Murray, G. Papamakarios. Neural Spline Flows. NeurIPS 2019. "
+    "arXiv:1906.04032",
     "td3": "S. Fujimoto, H. van Hoof, D. Meger. Addressing Function Approximation Error in Actor-Critic Methods. "
     "ICML 2018. arXiv:1802.09477",
     "td3_bc": "S. Fujimoto, S. S. Gu. A Minimalist Approach to Offline Reinforcement Learning. NeurIPS 2021. "

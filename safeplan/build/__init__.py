@@ -1,6 +1,7 @@
 """Settings to objects, through closed tables keyed by `kind`. The only place that knows both configs and classes."""
 
 from safeplan.build.chains import METHODS, Place, chain
+from safeplan.build.flows import flow_config, shipped_flow, teach_flow
 from safeplan.build.images import artist, classifier, image_model
 from safeplan.build.learners import image_set, learner, log
 from safeplan.build.planners import planner, planner_config, policy, proposer, shipped_weights, weight_digests
@@ -24,6 +25,7 @@ __all__ = [
     "device",
     "env",
     "episode",
+    "flow_config",
     "freeze",
     "image_model",
     "image_set",
@@ -35,9 +37,11 @@ __all__ = [
     "proposer",
     "register",
     "settings_class",
+    "shipped_flow",
     "shipped_weights",
     "system_of",
     "task",
+    "teach_flow",
     "thaw",
     "weight_digests",
 ]

@@ -38,7 +38,8 @@ class Path:
         third = np.diff(self.times)[:, None, None][k] / 3
         third = third if isinstance(k, slice) else third[:, 0]
         a, b = self.states[:-1][k, :, who], self.states[1:][k, :, who]
-        return np.stack([a, a + third * self.rates[0][k, :, who], b - third * self.rates[1][k, :, who], b])
+        with np.errstate(all="ignore"):
+            return np.stack([a, a + third * self.rates[0][k, :, who], b - third * self.rates[1][k, :, who], b])
 
     def length(self, axes: tuple[int, ...]) -> Array:
         """Upper bound `[T-1, P]` of each interval's length over some axes: that of the control polygon."""
@@ -138,6 +139,6 @@ def densify(path: Path, between: int) -> Flow:
     c, s = path.bezier(), np.arange(between + 1) / (between + 1)
     weights = np.stack([(1 - s) ** 3, 3 * s * (1 - s) ** 2, 3 * s**2 * (1 - s), s**3])  # [4, between + 1]
     with np.errstate(all="ignore"):
-        inner = np.einsum("cs,ctnp->tsnp", weights, c).reshape(-1, *path.states.shape[1:])
+        inner = np.concatenate(np.einsum("cs,ctnp->tsnp", weights, c))
     times = (path.times[:-1, None] + np.diff(path.times)[:, None] * s).ravel()
     return Flow(np.append(times, path.times[-1]), np.concatenate([inner, path.states[-1:]]))

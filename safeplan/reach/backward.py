@@ -35,7 +35,7 @@ def log_density(
     turns: int = 0,
 ) -> Array:
     """Log-density `[Q]` (nats, per product of the states' units) of the state at `time`, at `points [Q, n]`; -inf where
-    no start leads there.
+    no start leads there under any of the parameters that are tried.
 
     Args:
         time: s, a multiple of an RK4 step; None: the horizon.

@@ -54,6 +54,8 @@ def expected_entries(
     """
     m = motion(system, belief, reference)
     draws = scrambles(m.belief, n, m.stretches, seed, replicates)
-    means = np.array([entries(region, m.path(draw), between=between).mean() for draw in draws])
+    means = np.array(
+        [np.concatenate([entries(region, path, between=between) for path in m.paths(draw)]).mean() for draw in draws]
+    )
     mean, low, high = student_interval(means, confidence)
     return ExpectedEntries(float(mean), max(float(low), 0.0), float(high))

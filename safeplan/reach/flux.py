@@ -23,7 +23,7 @@ GAUSS = (0.5 - 0.5 / np.sqrt(3), 0.5 + 0.5 / np.sqrt(3))  # of an RK4 step, equa
 
 @dataclass(frozen=True)
 class FluxBound:
-    """`bound` = `at_start` + the sum of `inflow [steps]`, the mass that flows in during each RK4 step; may exceed 1."""
+    """`bound` = `at_start` + the sum of `inflow`, the mass that flows in during each RK4 step; may exceed 1."""
 
     bound: float
     at_start: float

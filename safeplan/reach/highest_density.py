@@ -39,7 +39,7 @@ class HighestDensity:
     seed: int
 
     def contains(self, points: Array) -> Array:
-        """`[Q]` for `points [Q, n]`, by characteristics traced back: as far as rounding goes, exact."""
+        """`[Q]` for `points [Q, n]`, by characteristics traced back; angles as the flow has them, not wrapped."""
         m = self.motion
         logs = log_density(
             m.loop, m.belief, points, m.reference, time=self.time, parameters=self.parameters, seed=self.seed

@@ -3,6 +3,7 @@
 A path is a cubic Hermite curve over each RK4 step: states and rates at both ends, of fourth order like RK4 itself.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,6 +15,8 @@ from safeplan.dynamics.systems import Case
 from safeplan.errors import CapabilityError, ConfigError, ShapeError
 from safeplan.reach.particles import Flow, duration, feedback, rollout, stretches
 from safeplan.types import Array, Belief, Draw, Reference
+
+BLOCK = 4096  # particles that move together
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +84,10 @@ class Motion:
         with np.errstate(all="ignore"):
             flow = rollout(self.loop, draw, self.reference, self.belief.stretch_s)
             return Path(*flow, rates(self.loop, flow, draw, self.reference, self.belief.stretch_s))
+
+    def paths(self, draw: Draw) -> Iterator[Path]:
+        """The same in blocks of particles, so that memory does not grow with their number."""
+        return (self.path(Draw(*(a[i : i + BLOCK] for a in draw))) for i in range(0, len(draw.x), BLOCK))
 
 
 def motion(system: Case | Equations, belief: Belief | None, reference: Reference | None) -> Motion:

@@ -13,13 +13,10 @@ from safeplan.dynamics.equations import Equations
 from safeplan.dynamics.systems import Case
 from safeplan.errors import CapabilityError, ConfigError
 from safeplan.reach.binomial import clopper_pearson
-from safeplan.reach.motion import Motion, densify, motion
+from safeplan.reach.motion import BLOCK, Motion, densify, motion
 from safeplan.reach.sets import Region, levels
 from safeplan.reach.splitting import Ladder, Score, pilot, run
-from safeplan.rng import numpy_rng
 from safeplan.types import Array, Belief, Reference
-
-BLOCK = 4096  # particles that move together
 
 
 @dataclass(frozen=True)
@@ -75,11 +72,11 @@ def rare_probability(
             f"{confidence}; need n and replicates >= 2, moves >= 1, share and confidence in (0, 1)"
         )
     score, dim = _score(m, region, between)
-    spent = 0
+    spent, (first, *seeds) = 0, np.random.SeedSequence(seed).spawn(1 + replicates)
     if ladder is None:
-        ladder = pilot(score, dim, n, moves, share, numpy_rng(seed, "pilot"))
+        ladder = pilot(score, dim, n, moves, share, np.random.default_rng(first))
         spent = n * (1 + moves * (len(ladder.levels) - 1))
-    found = np.stack([run(score, dim, n, moves, ladder, numpy_rng(seed, "run", r)) for r in range(replicates)])
+    found = np.stack([run(score, dim, n, moves, ladder, np.random.default_rng(s)) for s in seeds])
     reached = (np.cumprod(found, axis=1) > 0).sum(axis=1)
     spent += n * sum(1 + moves * min(int(k), len(ladder.levels) - 1) for k in reached)
     runs = found.prod(axis=1)

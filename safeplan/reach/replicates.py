@@ -9,7 +9,6 @@ from scipy.stats import t as student
 from safeplan.errors import CapabilityError, CertificateError
 from safeplan.reach.binomial import clopper_pearson
 from safeplan.reach.particles import sobol_draw
-from safeplan.rng import fold
 from safeplan.types import Array, Belief, Draw
 
 FEW = 16  # hits or misses in all below which the spread of replicates says too little
@@ -30,7 +29,8 @@ def scrambles(belief: Belief, n: int, count: int, seed: int, replicates: int) ->
             f"scrambles: n = {n} in {replicates} replicates; give at least 2 replicates of a power of two each, "
             f"such as n = {size * max(replicates, 2)}"
         )
-    return (sobol_draw(belief, m, count, fold(seed, "scramble", r)) for r in range(replicates))
+    seeds = np.random.SeedSequence(seed).generate_state(replicates, np.uint64)
+    return (sobol_draw(belief, m, count, int(s)) for s in seeds)
 
 
 def student_interval(values: Array, confidence: float) -> tuple[Array, Array, Array]:

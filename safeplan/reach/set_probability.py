@@ -9,13 +9,11 @@ import numpy as np
 from safeplan.dynamics.equations import Equations
 from safeplan.dynamics.systems import Case
 from safeplan.errors import ConfigError
-from safeplan.reach.motion import Motion, motion
+from safeplan.reach.motion import BLOCK, Motion, motion
 from safeplan.reach.occupancy import Occupancy, occupancy
 from safeplan.reach.replicates import binomial_interval, scrambles, share_interval
 from safeplan.reach.sets import Region
 from safeplan.types import Array, Belief, Draw, Reference
-
-BLOCK = 4096  # independent particles that move together
 
 Method = Literal["sobol", "iid"]
 
@@ -25,7 +23,8 @@ class SetProbability:
     """P(in the set at any time from 0 to the horizon): `estimate`, and an interval `[low, high]` at `confidence`.
 
     An unknown state (NaN, inf) counts as inside in the estimate and the upper end, and as outside in the lower one.
-    The upper end counts particles that may or may not have touched the set between stored times.
+    The upper end counts particles that may or may not have touched the set between stored times. Both are about the
+    integrator's path: its error, of fourth order in the RK4 step, is not part of the interval.
 
     Args:
         any_upper: estimate that counts those undecided too.
@@ -101,10 +100,12 @@ def probabilities(
     counts: list[list[Array]] = [[] for _ in regions]
     times = np.arange(m.steps + 1) * m.h
     for draw in draws:
-        path = m.path(draw)
-        lengths = {axes: path.length(axes) for axes in {r.axes for r in regions if max(r.axes) < m.loop.n}}
-        for mine, region in zip(counts, regions, strict=True):
-            mine.append(_count(occupancy(region, path, depth=depth, length=lengths.get(region.axes))))
+        for mine in counts:
+            mine.append(np.zeros((3, len(times) + 3), int))
+        for path in m.paths(draw):
+            lengths = {axes: path.length(axes) for axes in {r.axes for r in regions if max(r.axes) < m.loop.n}}
+            for mine, region in zip(counts, regions, strict=True):
+                mine[-1] += _count(occupancy(region, path, depth=depth, length=lengths.get(region.axes)))
     return [_summary(np.array(c), times, n, method, confidence) for c in counts]
 
 

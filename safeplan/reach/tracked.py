@@ -7,15 +7,19 @@ from safeplan.dynamics.equations import Equations
 from safeplan.types import Reference
 
 
-def divergence(f, x: torch.Tensor) -> torch.Tensor:
-    """Divergence `[P]` (1/s) of a vector field `f(x [n, P]) -> [n, P]` that acts on each column by itself: n VJPs."""
+def divergence(f, x: torch.Tensor, *, graph: bool = False) -> torch.Tensor:
+    """Divergence `[P]` (1/s) of a vector field `f(x [n, P]) -> [n, P]` that acts on each column by itself: n VJPs.
+
+    Args:
+        graph: keep the gradient to what f closes over, also where x has none.
+    """
     with torch.enable_grad():
         z = x if x.requires_grad else x.detach().requires_grad_(True)
         y, total = f(z), torch.zeros_like(z[0])
         for i in range(len(y)):
             if y[i].requires_grad:
                 (g,) = torch.autograd.grad(
-                    y[i].sum(), z, retain_graph=True, create_graph=x.requires_grad, allow_unused=True
+                    y[i].sum(), z, retain_graph=True, create_graph=graph or x.requires_grad, allow_unused=True
                 )
                 total = total if g is None else total + g[i]
     return total
@@ -37,6 +41,7 @@ class Tracked:
         self.low, self.high = tensor(system.control_low)[:, None], tensor(system.control_high)[:, None]
         self.angles = torch.as_tensor(system.angles, device=like.device)[:, None]
         self.xp = backend("TORCH")
+        self.graph = any(a.requires_grad for a in (theta, self.states, self.controls, self.gains))
 
     def params(self, k: int) -> tuple:
         return tuple(self.theta[:, min(int(k * self.dt / self.stretch_s + 1e-9), self.theta.shape[1] - 1)].T)
@@ -57,10 +62,10 @@ class Tracked:
     def joint(self, k: int, t: float, x: torch.Tensor, open_loop: bool) -> tuple[torch.Tensor, torch.Tensor]:
         """Rates of state `[n, P]` and log-gain `[P]`; in the open loop by the system's own divergence, if any."""
         if not open_loop:
-            return self.closed(k, x), -divergence(lambda y: self.closed(k, y), x)
+            return self.closed(k, x), -divergence(lambda y: self.closed(k, y), x, graph=self.graph)
         u = tuple(self.controls[k][:, None].expand(-1, x.shape[1]))
         if self.system.divergence is None:
-            return self.rate(k, t, x, u), -divergence(lambda y: self.rate(k, t, y, u), x)
+            return self.rate(k, t, x, u), -divergence(lambda y: self.rate(k, t, y, u), x, graph=self.graph)
         d = self.system.divergence(t, self.xp.unpack(x), u, self.params(k), self.xp)
         return self.rate(k, t, x, u), -torch.as_tensor(d, dtype=x.dtype).expand(x.shape[1])
 

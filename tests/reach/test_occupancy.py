@@ -1,5 +1,7 @@
 """Particles in sets between stored times: curves, entries found and ruled out, first entry, what breaks."""
 
+from importlib import import_module
+
 import numpy as np
 import pytest
 from scipy.linalg import expm
@@ -102,6 +104,16 @@ def test_a_grazing_set_and_one_slid_along():
     o = occupancy(half, along, depth=8)
     np.testing.assert_array_equal(o.entered, [True, False, False])
     np.testing.assert_array_equal(o.undecided, [False, True, False])
+
+
+def test_too_many_pieces_stay_undecided(monkeypatch):
+    p = path(linear(ROTATION, dt=0.5), STARTS, 6)
+    region = Ball([0.5, 0.3], 0.1)
+    full = occupancy(region, p)
+    monkeypatch.setattr(import_module("safeplan.reach.occupancy"), "MOST_PIECES", 5)
+    o = occupancy(region, p)
+    assert o.undecided.sum() > full.undecided.sum()
+    assert not (full.entered & ~o.entered & ~o.undecided).any() and not (o.entered & ~full.entered).any()
 
 
 @pytest.mark.filterwarnings("error")

@@ -146,6 +146,14 @@ def test_no_time_one_particle_and_two_replicates():
     )
 
 
+def test_blocks_of_particles_change_nothing(monkeypatch):
+    whole = turned(BEYOND, box(2), n=1024, seed=2)
+    monkeypatch.setattr("safeplan.reach.motion.BLOCK", 50)
+    parts = turned(BEYOND, box(2), n=1024, seed=2)
+    assert (parts.estimate, parts.low, parts.high) == (whole.estimate, whole.low, whole.high)
+    np.testing.assert_array_equal(parts.per_time, whole.per_time)
+
+
 def test_known_exactly():
     p = turned(Ball([0.7, 0.8], 0.01), uniform([1, 0], [1, 0]))
     assert p.estimate == 0 and turned(Ball([0.6, -0.8], 0.01), uniform([1, 0], [1, 0])).estimate == 1

@@ -17,6 +17,8 @@ PAPERS = {
     "Constrained Reinforcement Learning via Stationary Distribution Correction Estimation. ICLR 2022. arXiv:2204.08957",
     "cpq": "H. Xu, X. Zhan, X. Zhu. Constraints Penalized Q-learning for Safe Offline Reinforcement Learning. AAAI "
     "2022. arXiv:2107.09003",
+    "cross_entropy": "P.-T. de Boer, D. P. Kroese, S. Mannor, R. Y. Rubinstein. A Tutorial on the Cross-Entropy "
+    "Method. Annals of Operations Research 134(1), 2005",
     "cvar": "R. T. Rockafellar, S. Uryasev. Optimization of Conditional Value-at-Risk. Journal of Risk 2(3), 2000",
     "ddim": "J. Song, C. Meng, S. Ermon. Denoising Diffusion Implicit Models. ICLR 2021. arXiv:2010.02502",
     "ddpm": "J. Ho, A. Jain, P. Abbeel. Denoising Diffusion Probabilistic Models. NeurIPS 2020. arXiv:2006.11239",

@@ -1,10 +1,13 @@
 """Systems with closed forms for the tests of sets: linear ones, and some that break."""
 
+from dataclasses import dataclass, field
+
 import numpy as np
 
 from safeplan.dynamics.equations import Equations, Quantity
 from safeplan.dynamics.start import UniformBelief, uniform
 from safeplan.reach.motion import Motion, Path, motion
+from safeplan.reach.sets import Polytope
 from safeplan.types import CutNormalBelief, Draw, Reference
 
 ROTATION = np.array([[0.0, 1.0], [-1.0, 0.0]])
@@ -59,6 +62,26 @@ def normal(mean, sd, cut: float = 8.0) -> CutNormalBelief:
 
 def box(n: int, half: float = 1.0) -> UniformBelief:
     return uniform([-half] * n, [half] * n)
+
+
+def beyond(c: float, n: int = 1) -> Polytope:
+    """x0 >= c, of n states."""
+    return Polytope([[-1.0] + [0.0] * (n - 1)], [-c])
+
+
+@dataclass(frozen=True)
+class Bare:
+    """A belief of one state that can be sampled and nothing else."""
+
+    p: int
+    stretch_s: float = float("inf")
+    x_sd: np.ndarray = field(default_factory=lambda: np.zeros(1))
+
+    def mean(self):
+        return np.zeros(1), np.zeros(self.p)
+
+    def sample(self, n, stretches, rng):
+        return Draw(rng.normal(size=(n, 1)), np.zeros((n, stretches, self.p)))
 
 
 def moving(eq: Equations, belief, steps: int) -> Motion:

@@ -7,6 +7,7 @@ from safeplan.reach.binomial import SampleSize, clopper_pearson, plan_samples, s
 from safeplan.reach.certificate import certify, certify_draws, collides, count_collisions
 from safeplan.reach.entries import entries, expected_entries
 from safeplan.reach.fresh import Counts, Draws, Ledger, Stream, digest
+from safeplan.reach.importance import ImportanceProbability, importance_probability
 from safeplan.reach.looks import Looks, begin_looks, boundary, crossing
 from safeplan.reach.model_bound import ModelCertificate, certify_with_model, two_binomial
 from safeplan.reach.occupancy import Occupancy, occupancy
@@ -25,6 +26,7 @@ __all__ = [
     "Counts",
     "Draws",
     "Flow",
+    "ImportanceProbability",
     "Ladder",
     "Ledger",
     "Looks",
@@ -60,6 +62,7 @@ __all__ = [
     "duration",
     "entries",
     "expected_entries",
+    "importance_probability",
     "levels",
     "log_evidence",
     "measurement_noise",

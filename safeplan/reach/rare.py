@@ -71,10 +71,10 @@ def rare_probability(
             f"rare_probability: n = {n}, replicates = {replicates}, moves = {moves}, share = {share}, confidence = "
             f"{confidence}; need n and replicates >= 2, moves >= 1, share and confidence in (0, 1)"
         )
-    score, dim = _score(m, region, between)
+    score, dim = least_level(m, region, between)
     spent, (first, *seeds) = 0, np.random.SeedSequence(seed).spawn(1 + replicates)
     if ladder is None:
-        ladder = pilot(score, dim, n, moves, share, np.random.default_rng(first))
+        ladder, _ = pilot(score, dim, n, moves, share, np.random.default_rng(first))
         spent = n * (1 + moves * (len(ladder.levels) - 1))
     found = np.stack([run(score, dim, n, moves, ladder, np.random.default_rng(s)) for s in seeds])
     reached = (np.cumprod(found, axis=1) > 0).sum(axis=1)
@@ -83,7 +83,12 @@ def rare_probability(
     return RareProbability(float(runs.mean()), *_interval(found, n, confidence), runs, ladder, spent, confidence)
 
 
-def _score(m: Motion, region: Region, between: int) -> tuple[Score, int]:
+def least_level(m: Motion, region: Region, between: int) -> tuple[Score, int]:
+    """Least level `[P]` along the paths of standard normals `[P, D]`, and D; -inf for a path that breaks.
+
+    Raises:
+        CapabilityError: a belief without `push`.
+    """
     push, dim = getattr(m.belief, "push", None), getattr(m.belief, "dim", None)
     if push is None or dim is None:
         raise CapabilityError(
@@ -109,5 +114,11 @@ def _interval(found: Array, n: int, confidence: float) -> tuple[float, float]:
     if not runs.any():
         reach = np.cumprod(found, axis=1).mean(axis=0)
         return 0.0, float(reach[reach > 0].min(initial=1.0) * clopper_pearson(0, n * R, 1 - confidence)[1])
-    half = student.ppf((1 + confidence) / 2, R - 1) * runs.std(ddof=1) / runs.mean() / np.sqrt(R)
-    return float(runs.mean() * np.exp(-half)), float(min(runs.mean() * np.exp(half), 1.0))
+    return log_interval(runs, confidence)
+
+
+def log_interval(runs: Array, confidence: float) -> tuple[float, float]:
+    """Student-t ends for the mean of `runs [R]` on a log scale, where estimates of rare events are less askew."""
+    half = student.ppf((1 + confidence) / 2, len(runs) - 1) * runs.std(ddof=1) / runs.mean() / np.sqrt(len(runs))
+    low, high = runs.mean() * np.exp((-half, half))
+    return min(float(low), 1.0), min(float(high), 1.0)

@@ -67,6 +67,5 @@ def share_interval(hits: Array, m: int, confidence: float) -> tuple[Array, Array
     grain = (1 - ((1 - confidence) / 2) ** (1 / R)) / m
     low, high = np.minimum(low, mean - grain), np.maximum(high, mean + grain)
     few = np.minimum(total, R * m - total) < FEW
-    exact = binomial_interval(total, R * m, confidence)
-    low, high = np.where(few, exact[0], low), np.where(few, exact[1], high)
+    low[few], high[few] = binomial_interval(total[few], R * m, confidence)
     return np.clip(low, 0.0, 1.0), np.clip(high, 0.0, 1.0)

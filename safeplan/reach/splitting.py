@@ -36,10 +36,11 @@ class Ladder:
             )
 
 
-def pilot(score: Score, dim: int, n: int, moves: int, share: float, rng: np.random.Generator) -> Ladder:
+def pilot(score: Score, dim: int, n: int, moves: int, share: float, rng: np.random.Generator) -> tuple[Ladder, Array]:
     """Levels at which `share` of the particles of the level above arrive, and sizes of moves of which 2 in 5 succeed.
 
-    A score that cannot be lowered ends the ladder early.
+    A score that cannot be lowered ends the ladder early. With the ladder come the particles `[K, dim]` that got to 0,
+    or, where none did, to the last level before it.
     """
     z = rng.standard_normal((n, dim))
     s = score(z)
@@ -58,7 +59,8 @@ def pilot(score: Score, dim: int, n: int, moves: int, share: float, rng: np.rand
             size = min(size * np.exp(2 * (accepted - ACCEPT)), 1.0)
         found.append(level)
         sizes.append(float(size))
-    return Ladder((*found, 0.0), tuple(sizes))
+    hit = s <= 0
+    return Ladder((*found, 0.0), tuple(sizes)), z[hit] if hit.any() else z
 
 
 def run(score: Score, dim: int, n: int, moves: int, ladder: Ladder, rng: np.random.Generator) -> Array:

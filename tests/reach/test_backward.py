@@ -14,7 +14,7 @@ from safeplan.reach.density import characteristics
 from safeplan.reach.motion import motion
 from safeplan.types import CutNormalBelief, Draw, Reference
 from tests.density_cases import draw
-from tests.set_cases import SPIRAL, box, drift, equations, linear, moving, normal, pushed, still
+from tests.set_cases import SPIRAL, Bare, box, drift, equations, linear, moving, normal, pushed, still
 
 FINE = linear(SPIRAL, substeps=8)
 rng = np.random.default_rng(0)
@@ -149,15 +149,6 @@ def test_refusals(error, message, call):
 
 
 def test_a_belief_without_a_density_is_refused():
-    class Bare:
-        stretch_s, x_sd = np.inf, np.zeros(1)
-
-        def mean(self):
-            return np.zeros(1), np.zeros(1)
-
-        def sample(self, n, stretches, rng):
-            return Draw(rng.normal(size=(n, 1)), np.zeros((n, stretches, 1)))
-
     with pytest.raises(CapabilityError, match="Bare has no `log_prob_x`"):
-        log_density(pushed(), Bare(), np.zeros((1, 1)), still(pushed(), 1))
-    assert moving(pushed(), Bare(), 1).stretches == 1
+        log_density(pushed(), Bare(1), np.zeros((1, 1)), still(pushed(), 1))
+    assert moving(pushed(), Bare(1), 1).stretches == 1

@@ -7,17 +7,13 @@ from scipy.stats import norm
 from safeplan.errors import CapabilityError, ConfigError, ShapeError
 from safeplan.reach.rare import rare_probability
 from safeplan.reach.set_probability import probability
-from safeplan.reach.sets import Ball, Box, Polytope
+from safeplan.reach.sets import Ball, Box
 from safeplan.reach.splitting import Ladder
-from safeplan.types import CutNormalBelief, Draw
-from tests.set_cases import ROTATION, box, drift, equations, linear, normal, pushed, still
+from safeplan.types import CutNormalBelief
+from tests.set_cases import ROTATION, Bare, beyond, box, drift, equations, linear, normal, pushed, still
 
 TURN = linear(ROTATION, dt=np.pi / 8)  # a full turn in 16 steps
 GROW = linear([[0.5]], dt=0.5)
-
-
-def beyond(c, n=1):
-    return Polytope([[-1.0] + [0.0] * (n - 1)], [-c])
 
 
 @pytest.mark.parametrize("exact", [1e-5, 1e-7])
@@ -103,17 +99,8 @@ def test_runs_repeat_and_are_counted():
 
 
 def test_refusals():
-    class Bare:
-        stretch_s, x_sd = np.inf, np.zeros(1)
-
-        def mean(self):
-            return np.zeros(1), np.zeros(0)
-
-        def sample(self, n, stretches, rng):
-            return Draw(rng.normal(size=(n, 1)), np.zeros((n, stretches, 0)))
-
     with pytest.raises(CapabilityError, match="Bare has no `push`"):
-        rare_probability(GROW, Bare(), beyond(1.0), still(GROW, 1))
+        rare_probability(GROW, Bare(0), beyond(1.0), still(GROW, 1))
     with pytest.raises(ConfigError, match="share = 1"):
         rare_probability(GROW, box(1), beyond(1.0), still(GROW, 1), share=1)
     for bad in ((0.5, 0.7, 0.0), (0.5, 0.5)), ((0.5,), ()), ((0.5, 0.0), (0.0,)), ((), ()):

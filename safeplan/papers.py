@@ -17,6 +17,9 @@ PAPERS = {
     "Constrained Reinforcement Learning via Stationary Distribution Correction Estimation. ICLR 2022. arXiv:2204.08957",
     "cpq": "H. Xu, X. Zhan, X. Zhu. Constraints Penalized Q-learning for Safe Offline Reinforcement Learning. AAAI "
     "2022. arXiv:2107.09003",
+    "cross_entropy": "P.-T. de Boer, D. P. Kroese, S. Mannor, R. Y. Rubinstein. A Tutorial on the Cross-Entropy "
+    "Method. Annals of Operations Research 134(1), 2005",
+    "cvar": "R. T. Rockafellar, S. Uryasev. Optimization of Conditional Value-at-Risk. Journal of Risk 2(3), 2000",
     "ddim": "J. Song, C. Meng, S. Ermon. Denoising Diffusion Implicit Models. ICLR 2021. arXiv:2010.02502",
     "ddpm": "J. Ho, A. Jain, P. Abbeel. Denoising Diffusion Probabilistic Models. NeurIPS 2020. arXiv:2006.11239",
     "decision_transformer": "L. Chen, K. Lu, A. Rajeswaran, K. Lee, A. Grover, M. Laskin, P. Abbeel, A. Srinivas, I. "
@@ -46,24 +49,36 @@ PAPERS = {
     "ICLR 2023. arXiv:2210.02747",
     "fqe": "H. M. Le, C. Voloshin, Y. Yue. Batch Policy Learning under Constraints. ICML 2019. arXiv:1903.08738",
     "fql": "S. Park, Q. Li, S. Levine. Flow Q-Learning. ICML 2025. arXiv:2502.02538",
+    "hdr": "R. J. Hyndman. Computing and Graphing Highest Density Regions. The American Statistician 50(2), 1996",
     "holohover": "The recordings of a planar hovercraft that come with the repository; source and licence in "
     "scripts/data/ beside them",
     "improved_ddpm": "A. Nichol, P. Dhariwal. Improved Denoising Diffusion Probabilistic Models. ICML 2021. "
     "arXiv:2102.09672",
     "iql": "I. Kostrikov, A. Nair, S. Levine. Offline Reinforcement Learning with Implicit Q-Learning. ICLR 2022. "
     "arXiv:2110.06169",
+    "liouville": "M. Ehrendorfer. The Liouville Equation and Its Potential Usefulness for the Prediction of Forecast "
+    "Skill. Part I: Theory. Monthly Weather Review 122(4), 1994",
+    "pcn": "S. L. Cotter, G. O. Roberts, A. M. Stuart, D. White. MCMC Methods for Functions: Modifying Old Algorithms "
+    "to Make Them Faster. Statistical Science 28(3), 2013. arXiv:1202.0709",
     "pid_lagrangian": "A. Stooke, J. Achiam, P. Abbeel. Responsive Safety in Reinforcement Learning by PID "
     "Lagrangian Methods. ICML 2020. arXiv:2007.03964",
     "precision_recall": "T. Kynkaanniemi, T. Karras, S. Laine, J. Lehtinen, T. Aila. Improved Precision and Recall "
     "Metric for Assessing Generative Models. NeurIPS 2019. arXiv:1904.06991",
+    "rice": "S. O. Rice. Mathematical Analysis of Random Noise. Bell System Technical Journal 23(3), 1944",
     "sac": "T. Haarnoja, A. Zhou, P. Abbeel, S. Levine. Soft Actor-Critic: Off-Policy Maximum Entropy Deep "
     "Reinforcement Learning with a Stochastic Actor. ICML 2018. arXiv:1801.01290",
     "saute": "A. Sootla, A. I. Cowen-Rivers, T. Jafferjee, Z. Wang, D. Mguni, J. Wang, H. Bou-Ammar. Saute RL: Almost "
     "Surely Safe Reinforcement Learning Using State Augmentation. ICML 2022. arXiv:2202.06558",
     "score_sde": "Y. Song, J. Sohl-Dickstein, D. P. Kingma, A. Kumar, S. Ermon, B. Poole. Score-Based Generative "
     "Modeling through Stochastic Differential Equations. ICLR 2021. arXiv:2011.13456",
+    "scrambled_net": "A. B. Owen. Scrambled Net Variance for Integrals of Smooth Functions. Annals of Statistics "
+    "25(4), 1997",
+    "smc_rare": "F. Cerou, P. Del Moral, T. Furon, A. Guyader. Sequential Monte Carlo for Rare Event Estimation. "
+    "Statistics and Computing 22(3), 2012",
     "spline_flow": "C. Durkan, A. Bekasov, I. Murray, G. Papamakarios. Neural Spline Flows. NeurIPS 2019. "
     "arXiv:1906.04032",
+    "subset_simulation": "S.-K. Au, J. L. Beck. Estimation of Small Failure Probabilities in High Dimensions by "
+    "Subset Simulation. Probabilistic Engineering Mechanics 16(4), 2001",
     "td3": "S. Fujimoto, H. van Hoof, D. Meger. Addressing Function Approximation Error in Actor-Critic Methods. "
     "ICML 2018. arXiv:1802.09477",
     "td3_bc": "S. Fujimoto, S. S. Gu. A Minimalist Approach to Offline Reinforcement Learning. NeurIPS 2021. "

@@ -192,21 +192,25 @@ class CutNormalBelief:
 
     def log_prob(self, draw: Draw) -> Array:
         """Log-density `[P]` of a draw; -inf outside the cut. Coordinates of zero spread are left out."""
-        from scipy.special import ndtr
-
-        def part(v: Array, mean: Array, sd: Array) -> Array:
-            keep = sd > 0
-            z = (v[..., keep] - mean[keep]) / sd[keep]
-            norm = np.log(1.0 - 2.0 * ndtr(-self.cut)) + 0.5 * np.log(2 * np.pi) + np.log(sd[keep])
-            logp = np.where(np.abs(z) <= self.cut * (1 + 1e-12), -0.5 * z**2 - norm, -np.inf)
-            return logp.reshape(len(v), -1).sum(-1)
-
         once, moving = ~self.per_stretch, self.per_stretch
         return (
-            part(draw.x, self.x_mean, self.x_sd)
-            + part(draw.theta[:, 0, once], self.theta_mean[once], self.theta_sd[once])
-            + part(draw.theta[:, :, moving], self.theta_mean[moving], self.theta_sd[moving])
+            self.log_prob_x(draw)
+            + self._log_normal(draw.theta[:, 0, once], self.theta_mean[once], self.theta_sd[once])
+            + self._log_normal(draw.theta[:, :, moving], self.theta_mean[moving], self.theta_sd[moving])
         )
+
+    def log_prob_x(self, draw: Draw) -> Array:
+        """The part of the start state, given the parameters."""
+        return self._log_normal(draw.x, self.x_mean, self.x_sd)
+
+    def _log_normal(self, v: Array, mean: Array, sd: Array) -> Array:
+        from scipy.special import ndtr
+
+        keep = sd > 0
+        z = (v[..., keep] - mean[keep]) / sd[keep]
+        norm = np.log(1.0 - 2.0 * ndtr(-self.cut)) + 0.5 * np.log(2 * np.pi) + np.log(sd[keep])
+        logp = np.where(np.abs(z) <= self.cut * (1 + 1e-12), -0.5 * z**2 - norm, -np.inf)
+        return logp.reshape(len(v), -1).sum(-1)
 
     def at(self, x_mean: Array) -> "CutNormalBelief":
         """The same uncertainty around another start state."""

@@ -62,13 +62,17 @@ class UniformBelief:
 
     def log_prob(self, draw: Draw) -> Array:
         """Log-density `[P]` of a draw; -inf outside the box. Coordinates known exactly are left out."""
+        return self.log_prob_x(draw) + _log_uniform(draw.theta[:, 0], self.theta_low, self.theta_high)
 
-        def part(v: Array, low: Array, high: Array) -> Array:
-            keep = high > low
-            inside = ((v >= low) & (v <= high))[:, keep].all(1)
-            return np.where(inside, -np.log((high - low)[keep]).sum(), -np.inf)
+    def log_prob_x(self, draw: Draw) -> Array:
+        """The part of the start state, given the parameters."""
+        return _log_uniform(draw.x, self.x_low, self.x_high)
 
-        return part(draw.x, self.x_low, self.x_high) + part(draw.theta[:, 0], self.theta_low, self.theta_high)
+
+def _log_uniform(v: Array, low: Array, high: Array) -> Array:
+    keep = high > low
+    inside = ((v >= low) & (v <= high))[:, keep].all(1)
+    return np.where(inside, -np.log((high - low)[keep]).sum(), -np.inf)
 
 
 def uniform(

@@ -26,7 +26,7 @@ def _pairs(context: Tensor, target: Tensor) -> None:
 
 @dataclass(frozen=True, eq=False)
 class LinearGaussian:
-    """`target = [context, 1] @ weight + N(0, covariance)`: weight `[c + 1, d]`, factor `[d, d]` of the covariance."""
+    """`target = (context, 1) @ weight + N(0, covariance)`: weight `[c + 1, d]`, factor `[d, d]` of the covariance."""
 
     weight: Tensor
     factor: Tensor

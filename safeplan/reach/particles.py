@@ -80,6 +80,24 @@ def measurement_noise(belief: Belief, draw: Draw, steps: int, rng: np.random.Gen
     return noise
 
 
+def feedback(
+    system: Equations, reference: Reference, k: int, x: Array, noise: Array | None = None
+) -> tuple[Array, ...]:
+    """Controls of step k, `m` times `[P]`, at states `x [n, P]` that the feedback sees with `noise`; see `rollout`."""
+    states, controls, gains = reference.states, reference.controls, reference.gains
+    each = states.ndim == 3
+    error = x - (states[:, k].T if each else states[k][:, None])
+    if noise is not None:
+        error = error + noise
+    for a in np.flatnonzero(system.angles):
+        error[a] = np.arctan2(np.sin(error[a]), np.cos(error[a]))
+    if each:
+        u = np.einsum("pmn,np->mp", gains[:, k], error) + controls[:, k].T
+    else:
+        u = gains[k] @ error + controls[k][:, None]
+    return tuple(np.minimum(np.maximum(u, system.control_low[:, None]), system.control_high[:, None]))
+
+
 def rollout(system: Equations, draw: Draw, reference: Reference, stretch_s: float, noise: Array | None = None) -> Flow:
     """Propagate particles under `u = clip(controls[k] + gains[k] (x - states[k]))`, control held over each step.
 
@@ -92,26 +110,13 @@ def rollout(system: Equations, draw: Draw, reference: Reference, stretch_s: floa
         Flow with `T = N * substeps + 1` times.
     """
     h = reference.dt / system.substeps
-    low, high = system.control_low[:, None], system.control_high[:, None]
-    states, controls, gains = reference.states, reference.controls, reference.gains
-    each = states.ndim == 3
-    steps = controls.shape[-2]
+    steps = reference.controls.shape[-2]
     theta = np.ascontiguousarray(np.moveaxis(draw.theta, 0, -1))  # [S, p, P]
     x = np.ascontiguousarray(draw.x.T)
-    angles = np.flatnonzero(system.angles)
     out = np.empty((steps * system.substeps + 1, system.n, x.shape[1]))
     out[0] = x
     for k in range(steps):
-        error = x - (states[:, k].T if each else states[k][:, None])
-        if noise is not None:
-            error = error + noise[k]
-        for a in angles:
-            error[a] = np.arctan2(np.sin(error[a]), np.cos(error[a]))
-        if each:
-            u = np.einsum("pmn,np->mp", gains[:, k], error) + controls[:, k].T
-        else:
-            u = gains[k] @ error + controls[k][:, None]
-        u = tuple(np.minimum(np.maximum(u, low), high))
+        u = feedback(system, reference, k, x, None if noise is None else noise[k])
         th = tuple(theta[min(int(k * reference.dt / stretch_s + 1e-9), len(theta) - 1)])
         for i in range(system.substeps):
             x = rk4(system, 0.0, x, u, th, h, NUMPY)

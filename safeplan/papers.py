@@ -50,8 +50,11 @@ PAPERS = {
     "scripts/data/ beside them",
     "improved_ddpm": "A. Nichol, P. Dhariwal. Improved Denoising Diffusion Probabilistic Models. ICML 2021. "
     "arXiv:2102.09672",
+    "interval_analysis": "R. E. Moore, R. B. Kearfott, M. J. Cloud. Introduction to Interval Analysis. SIAM 2009",
     "iql": "I. Kostrikov, A. Nair, S. Levine. Offline Reinforcement Learning with Implicit Q-Learning. ICLR 2022. "
     "arXiv:2110.06169",
+    "lohner": "R. J. Lohner. Enclosing the Solutions of Ordinary Initial and Boundary Value Problems. In: "
+    "Computerarithmetic, Teubner 1987",
     "pid_lagrangian": "A. Stooke, J. Achiam, P. Abbeel. Responsive Safety in Reinforcement Learning by PID "
     "Lagrangian Methods. ICML 2020. arXiv:2007.03964",
     "precision_recall": "T. Kynkaanniemi, T. Karras, S. Laine, J. Lehtinen, T. Aila. Improved Precision and Recall "
@@ -68,4 +71,6 @@ PAPERS = {
     "arXiv:2106.06860",
     "trebi": "Q. Lin, B. Tang, Z. Wu, C. Yu, S. Mao, Q. Xie, X. Wang, D. Wang. Safe Offline Reinforcement Learning "
     "with Real-Time Budget Constraints. ICML 2023. arXiv:2306.00603",
+    "unscented": "S. J. Julier, J. K. Uhlmann. Unscented Filtering and Nonlinear Estimation. Proceedings of the IEEE "
+    "92(3), 2004",
 }

@@ -1,5 +1,6 @@
 """Settings to objects, through closed tables keyed by `kind`. The only place that knows both configs and classes."""
 
+from safeplan.build.cases import case, plane
 from safeplan.build.chains import METHODS, Place, chain
 from safeplan.build.images import artist, classifier, image_model
 from safeplan.build.learners import image_set, learner, log
@@ -18,6 +19,7 @@ __all__ = [
     "Place",
     "Task",
     "artist",
+    "case",
     "chain",
     "check_study",
     "classifier",
@@ -29,6 +31,7 @@ __all__ = [
     "image_set",
     "learner",
     "log",
+    "plane",
     "planner",
     "planner_config",
     "policy",

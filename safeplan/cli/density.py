@@ -127,6 +127,8 @@ def sentence(evolution: "Evolution", error: "BoxError | None") -> str:
     if len(gain):
         parts.append(f"log-gain {gain.min():.2f} to {gain.max():.2f} nats")
     parts.append(f"{evolution.outside[-1]:.2%} outside the domain")
+    if evolution.escaped:
+        parts[-1] += f", {evolution.escaped:.2%} escaped to infinity and left out above"
     if error is not None:
         equal = float(f"{error.equals[-1]:.2g}")
         parts.append(f"{error.n[-1]:,} Sobol points give a box's probability as well as {equal:,.0f} independent ones")

@@ -94,7 +94,7 @@ def box_error(
         rows = []
         for r in range(repeats):
             x = ends(case, draw(case, most, seed + r, sampler))
-            rows.append([shares(x[:n], None, chosen, case.horizon_s) for n in sizes])
+            rows.append([shares(x[:n], chosen, case.horizon_s) for n in sizes])
             progress(1)
         errors[sampler] = np.sqrt(np.mean(((np.array(rows) - p) / p) ** 2, axis=(0, 2)))
     return BoxError(chosen, p, sizes, errors["iid"], errors["sobol"])

@@ -56,7 +56,7 @@ def _snapshot(ax: Any, evolution: Evolution, f: int, found: Plane | None, masses
     """Particles of frame `f`, dense ones on top, and level sets; the dots and everything that was drawn."""
     low, high = _scale(evolution)
     x, rho = evolution.states[f, list(evolution.axes), :DOTS], evolution.log_rho[f, :DOTS]
-    order = np.argsort(rho)
+    order = np.argsort(rho)[: np.isfinite(rho).sum()]  # those that escaped come last
     dots = ax.scatter(*x[:, order], c=rho[order], s=3.0, lw=0, cmap=_shades(), vmin=low, vmax=high, rasterized=True)
     drawn = [dots]
     if found is not None:
@@ -145,14 +145,13 @@ def _spread(ax: Any, evolution: Evolution) -> None:
 
 
 def _gain(ax: Any, evolution: Evolution) -> None:
-    gain = np.where(np.isfinite(evolution.gain), evolution.gain, np.nan)
-    least, low, middle, high, most = np.nanquantile(gain, [0, 0.05, 0.5, 0.95, 1], axis=1)
+    least, low, middle, high, most = np.nanquantile(evolution.gain, [0, 0.05, 0.5, 0.95, 1], axis=1)
     t = evolution.times
     ax.fill_between(t, least, most, color=SKY, alpha=0.3, lw=0, label="all")
     ax.fill_between(t, low, high, color=SKY, alpha=0.7, lw=0, label="middle 90 %")
     ax.plot(t, middle, color=BLUE, lw=2, label="median particle")
     ax.axhline(0, color=GREY, lw=0.8)
-    ax.set_ylim(min(least.min() * 1.05, -1), max(most.max() * 1.05, 1))
+    ax.set_ylim(min(1.05 * np.nanmin(least), -1), max(1.05 * np.nanmax(most), 1))
     ax.set_ylabel("log-gain (nats)")
     ax.set_xlabel(f"time{' (s)' if clock(evolution.case) else ''}")
     ax.set_title("How much denser it gets along a path", fontsize=11, loc="left")

@@ -15,12 +15,13 @@ from safeplan.types import Array, Draw
 
 BINS = 128  # cells per axis of the plane in which level sets are found
 BLUR = 1.6  # cells, of the Gaussian filter on the counts
+ESCAPED = 1e4  # times the largest number at the start: such states are on their way to infinity
 Progress = Callable[[int], Any]
 
 
 @dataclass(frozen=True)
 class Evolution:
-    """`P` particles with their density and `N` more without, at `F` times.
+    """`P` particles with their density and `N` more without, at `F` times; NaN for those that escaped to infinity.
 
     Args:
         axes: the two states that are drawn.
@@ -40,9 +41,13 @@ class Evolution:
 
     @property
     def spread(self) -> Array:
-        """Standard deviations `[F, 2]` along `axes`, of the particles that are still finite."""
-        with np.errstate(invalid="ignore"):
-            return np.nanstd(np.where(np.isfinite(self.cloud), self.cloud, np.nan), axis=2)
+        """Standard deviations `[F, 2]` along `axes`, of the cloud that has not escaped; NaN when all has."""
+        return np.array([[_sd(row) for row in frame] for frame in self.cloud])
+
+    @property
+    def escaped(self) -> float:
+        """Share of the cloud that escaped to infinity by the last time."""
+        return float(np.isnan(self.cloud[-1]).any(0).mean())
 
 
 def evolve(
@@ -70,21 +75,38 @@ def evolve(
     start = draw(case, particles, seed)
     x0, theta = (torch.as_tensor(a, dtype=torch.float64, device=device) for a in start)
     flow = characteristics(case.loop, x0, theta, case.reference, case.start.stretch_s, open_loop=True)
-    gain = flow.gain[at].cpu().numpy()
+    most = ESCAPED * max(1.0, float(np.abs(start.x).max()))
+    states = flow.states[at].cpu().numpy()
+    gone = _gone(states, most)
+    states = np.where(gone[:, None], np.nan, states)
+    gain = np.where(gone, np.nan, flow.gain[at].cpu().numpy())
     progress(1)
-    more, outside = _cloud(case, axes, draw(case, cloud, seed + 1), at, progress)
-    rho = log_prob(start) + gain
-    return Evolution(case, axes, flow.times[at].cpu().numpy(), flow.states[at].cpu().numpy(), gain, rho, more, outside)
+    more, outside = _cloud(case, axes, draw(case, cloud, seed + 1), at, most, progress)
+    return Evolution(case, axes, flow.times[at].cpu().numpy(), states, gain, log_prob(start) + gain, more, outside)
 
 
-def _cloud(case: Case, axes: tuple[int, int], start: Draw, at: Array, progress: Progress) -> tuple[Array, Array]:
+def _sd(values: Array) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.std()) if len(known) else float("nan")
+
+
+def _gone(states: Array, most: float) -> Array:
+    """Which particles `[F, P]` of `states [F, n, P]` have escaped."""
+    return ~np.all(np.abs(states) <= most, axis=1)
+
+
+def _cloud(
+    case: Case, axes: tuple[int, int], start: Draw, at: Array, most: float, progress: Progress
+) -> tuple[Array, Array]:
     """States along `axes` `[F, 2, N]` and the share outside the domain `[F]`; in groups, so that memory stays small."""
     out, outside = np.empty((len(at), 2, len(start.x))), np.zeros(len(at))
     for i in range(0, len(start.x), MOST):
         part = Draw(start.x[i : i + MOST], start.theta[i : i + MOST])
-        states = rollout(case.loop, part, case.reference, case.start.stretch_s).states[at]
-        out[:, :, i : i + MOST] = states[:, list(axes)]
-        outside += (~case.inside(states.transpose(0, 2, 1))).sum(1)
+        with np.errstate(over="ignore", invalid="ignore"):  # of those that escape
+            states = rollout(case.loop, part, case.reference, case.start.stretch_s).states[at]
+        gone = _gone(states, most)
+        out[:, :, i : i + MOST] = np.where(gone[:, None], np.nan, states[:, list(axes)])
+        outside += (gone | ~case.inside(states.transpose(0, 2, 1))).sum(1)
         progress(1)
     return out, outside / len(start.x)
 
@@ -145,9 +167,7 @@ def summary(evolution: Evolution, masses: Sequence[float]) -> dict[str, Any]:
     case, axes = evolution.case, evolution.axes
     states = case.loop.states
     planes = [plane(points) for points in evolution.cloud]
-    gain = evolution.gain
-    with np.errstate(invalid="ignore"):
-        quantiles = np.nanquantile(np.where(np.isfinite(gain), gain, np.nan), [0.0, 0.05, 0.5, 0.95, 1.0], axis=1)
+    quantiles = np.nanquantile(evolution.gain, [0.0, 0.05, 0.5, 0.95, 1.0], axis=1)
     return {
         "states": [{"name": q.name, "unit": q.unit} for q in states],
         "axes": [states[a].name for a in axes],
@@ -155,6 +175,7 @@ def summary(evolution: Evolution, masses: Sequence[float]) -> dict[str, Any]:
         "spread": evolution.spread.tolist(),
         "log_gain_nats": dict(zip(("least", "q05", "median", "q95", "most"), quantiles.tolist(), strict=True)),
         "outside_domain": evolution.outside.tolist(),
+        "escaped": evolution.escaped,
         "densest": [p.top if p else None for p in planes],
         "level_set_areas": {f"{m:g}": [p.area(m) if p else 0.0 for p in planes] for m in masses},
     }

@@ -106,3 +106,21 @@ def test_pictures_and_record(evolution, tmp_path):
 def test_units_are_named_where_there_are_any():
     assert (clock(linear()), clock(system("car"))) == ("", " s")
     assert (named(linear(), 0), named(system("pend"), 1)) == ("x", "w (rad/s)")
+
+
+def test_particles_that_escape_are_left_out_and_counted(tmp_path):
+    """a' = a^3 leaves every bound at t = 1 / (2 a0^2): by 1 s all that start beyond sqrt(1/2) are gone."""
+    case = linear(normal=False)
+    loop = replace(
+        case.loop,
+        f=lambda t, x, u, theta, xp: (x[0] * x[0] * x[0], -x[1]),
+        divergence=lambda t, x, u, th, xp: 3 * x[0] ** 2 - 1,
+    )
+    burst = replace(case, loop=replace(loop, substeps=20))
+    found = evolve(burst, (0, 1), particles=256, cloud=4096, frames=4, seed=0)
+    assert found.escaped == pytest.approx(1 - np.sqrt(0.5), abs=0.01)
+    assert np.isfinite(found.spread).all() and np.isfinite(np.nanmax(found.gain))
+    assert found.outside[-1] >= found.escaped > 0 == found.outside[0]
+    error = box_error(burst, found.cloud[-1], (0, 1), boxes=3, most=128, repeats=2, seed=0)
+    assert np.isfinite(summary(found, [0.5])["log_gain_nats"]["most"]).all()
+    density_figure(found, error, tmp_path / "burst.png")

@@ -28,7 +28,7 @@ class Hull:
 
     def probability(self, regions: Sequence[Region]) -> Array:
         """Share of the hull's volume, by quasi-Monte-Carlo."""
-        return shares(self.inside, None, regions, self.t)
+        return shares(self.inside, regions, self.t)
 
     def log_density(self, x: Array) -> Array:
         x = points(x, self.inside.shape[1], "hull")

@@ -21,7 +21,7 @@ class Count:
         return self.runs.t
 
     def probability(self, regions: Sequence[Region]) -> Array:
-        return shares(self.runs.x, None, regions, self.t)
+        return shares(self.runs.x, regions, self.t)
 
     def log_density(self, x: Array) -> NoReturn:
         no_density("count", "kde or histogram on the same runs, or the exact density along characteristics")

@@ -27,7 +27,7 @@ class Emulated:
     length: Array
 
     def probability(self, regions: Sequence[Region]) -> Array:
-        return shares(self.x, None, regions, self.t)
+        return shares(self.x, regions, self.t)
 
     def log_density(self, x: Array) -> NoReturn:
         no_density("gaussian_process", "kde on runs, or the exact density along characteristics")

@@ -63,10 +63,10 @@ def fits(region: Region, n: int) -> Region:
     return region
 
 
-def shares(x: Array, weights: Array | None, regions: Iterable[Region], t: float) -> Array:
-    """Share `[K]` of the states `x [N, n]` that lie in each region, by weight."""
-    rows = [(fits(r, x.shape[1]).level(x.T, t) <= 0) for r in regions]
-    return np.array([np.average(row, weights=weights) for row in rows], float)
+def shares(x: Array, regions: Iterable[Region], t: float) -> Array:
+    """Share `[K]` of the states `x [N, n]` that lie in each region; one that is NaN lies in none."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.array([np.mean(fits(r, x.shape[1]).level(x.T, t) <= 0) for r in regions], float)
 
 
 def ends_of(region: Region, n: int, t: float, who: str) -> tuple[Array, Array]:

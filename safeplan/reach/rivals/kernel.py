@@ -57,7 +57,7 @@ class Kde:
         return np.tile(self.x, (self.shots, 1)) + offsets
 
     def probability(self, regions: Sequence[Region]) -> Array:
-        return shares(self._cloud, None, regions, self.t)
+        return shares(self._cloud, regions, self.t)
 
     def log_density(self, x: Array) -> Array:
         return self.model.score_samples(points(x, self.x.shape[1], "kde"))

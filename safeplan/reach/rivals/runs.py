@@ -92,12 +92,9 @@ def ends(case: Case, start: Draw) -> Array:
     """States `[N, n]` at the end of the horizon, particles in groups so that memory stays small."""
     if not case.steps:
         return start.x.copy()
-    parts = [
-        rollout(
-            case.loop, Draw(start.x[i : i + MOST], start.theta[i : i + MOST]), case.reference, case.start.stretch_s
-        ).states[-1]
-        for i in range(0, len(start.x), MOST)
-    ]
+    groups = [Draw(start.x[i : i + MOST], start.theta[i : i + MOST]) for i in range(0, len(start.x), MOST)]
+    with np.errstate(over="ignore", invalid="ignore"):  # those that escape to infinity are NaN or infinite
+        parts = [rollout(case.loop, g, case.reference, case.start.stretch_s).states[-1] for g in groups]
     return np.concatenate(parts, axis=1).T
 
 

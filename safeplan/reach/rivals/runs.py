@@ -51,14 +51,21 @@ class Runs:
     @property
     def inputs(self) -> Array:
         """Start state and parameters that vary, `[N, d]`: what the flow map is a function of."""
-        z = np.hstack([self.x0, self.theta.reshape(len(self.x0), -1)])
-        return z[:, np.ptp(z, axis=0) > 0]
+        return _varying(np.hstack([self.x0, self.theta.reshape(len(self.x0), -1)]))
 
     @property
     def constants(self) -> Array:
         """Parameters that vary between trajectories, `[N, q]`."""
-        z = self.theta.reshape(len(self.x0), -1)
-        return z[:, np.ptp(z, axis=0) > 0]
+        return _varying(self.theta.reshape(len(self.x0), -1))
+
+
+def _varying(z: Array) -> Array:
+    """Columns of `z` that are not constant, each once: a parameter that holds for good is the same in every stretch."""
+    keep: list[int] = []
+    for j in np.flatnonzero(np.ptp(z, axis=0) > 0):
+        if not any(np.array_equal(z[:, i], z[:, j]) for i in keep):
+            keep.append(int(j))
+    return z[:, keep]
 
 
 def until(case: Case, steps: int | None) -> Case:

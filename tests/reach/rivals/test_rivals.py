@@ -1,5 +1,6 @@
 """Estimators of the density of reachable states against closed forms, and the interface that they share."""
 
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -164,6 +165,15 @@ def test_sigma_points_know_parameters():
     np.testing.assert_allclose(fitted.cov, cov, rtol=2e-3)
 
 
+def test_sigma_points_of_a_system_with_gusts():
+    """Parameters that hold for good and others that are drawn anew; nearly linear for so short a time."""
+    case = system("hovercraft")
+    fitted, many = sigma_points(case, 3), simulate(case, 1 << 12, 3).x
+    sd = many.std(0)
+    np.testing.assert_allclose(np.sqrt(np.diag(fitted.cov)) / sd, 1, atol=0.2)
+    assert (np.abs(fitted.mean - many.mean(0)) < 0.15 * sd).all()
+
+
 def test_gaussian_process_learns_the_flow_map():
     linear_case = linear(normal=False, drift=1.0)
     fitted = gaussian_process(simulate(linear_case, 64), push=1024, seed=3)
@@ -238,3 +248,10 @@ def test_refusals():
         replace(runs, x=np.where(runs.x > 1, np.nan, runs.x))
     with pytest.raises(ShapeError, match=r"x0 \(16, 1\)"):
         replace(runs, x0=runs.x0[:, :1])
+
+
+@pytest.mark.parametrize(("make", "module"), [(kde, "neighbors"), (gaussian_process, "gaussian_process")])
+def test_without_scikit_learn_the_extra_is_named(monkeypatch, make, module):
+    monkeypatch.setitem(sys.modules, f"sklearn.{module}", None)
+    with pytest.raises(CapabilityError, match=r"pip install 'safeplan\[density\]'"):
+        make(simulate(VDP, 16, 5))

@@ -54,10 +54,13 @@ PAPERS = {
     "scripts/data/ beside them",
     "improved_ddpm": "A. Nichol, P. Dhariwal. Improved Denoising Diffusion Probabilistic Models. ICML 2021. "
     "arXiv:2102.09672",
+    "interval_analysis": "R. E. Moore, R. B. Kearfott, M. J. Cloud. Introduction to Interval Analysis. SIAM 2009",
     "iql": "I. Kostrikov, A. Nair, S. Levine. Offline Reinforcement Learning with Implicit Q-Learning. ICLR 2022. "
     "arXiv:2110.06169",
     "liouville": "M. Ehrendorfer. The Liouville Equation and Its Potential Usefulness for the Prediction of Forecast "
     "Skill. Part I: Theory. Monthly Weather Review 122(4), 1994",
+    "lohner": "R. J. Lohner. Enclosing the Solutions of Ordinary Initial and Boundary Value Problems. In: "
+    "Computerarithmetic, Teubner 1987",
     "pcn": "S. L. Cotter, G. O. Roberts, A. M. Stuart, D. White. MCMC Methods for Functions: Modifying Old Algorithms "
     "to Make Them Faster. Statistical Science 28(3), 2013. arXiv:1202.0709",
     "pid_lagrangian": "A. Stooke, J. Achiam, P. Abbeel. Responsive Safety in Reinforcement Learning by PID "
@@ -85,4 +88,6 @@ PAPERS = {
     "arXiv:2106.06860",
     "trebi": "Q. Lin, B. Tang, Z. Wu, C. Yu, S. Mao, Q. Xie, X. Wang, D. Wang. Safe Offline Reinforcement Learning "
     "with Real-Time Budget Constraints. ICML 2023. arXiv:2306.00603",
+    "unscented": "S. J. Julier, J. K. Uhlmann. Unscented Filtering and Nonlinear Estimation. Proceedings of the IEEE "
+    "92(3), 2004",
 }

@@ -17,6 +17,18 @@ IMAGES = ("mnist", "fashion", "cifar10")
 PLANNERS = ("safeplan", "mpc", "fisor", "density_mpc", "fan")
 POLICIES = ("fisor", "trajectory", "image", "classifier")
 DATA = ("point_robot", "hovercraft", "driving", "velocity", "file", *IMAGES)
+CASES = (
+    "vdp",
+    "dint",
+    "kop",
+    "pend",
+    "robot",
+    "car",
+    "quad",
+    "factest_car",
+    "factest_hovercraft",
+    "hovercraft",
+)
 SAMPLERS = ("euler", "ddim", "ddpm", "heun", "dpmpp_2m")
 DEVICES = ("auto", "cpu", "cuda")
 MISSING = "???"  # OmegaConf's mark of a value that must be given
@@ -84,6 +96,16 @@ class SystemConfig:
     """Your own vehicle."""
 
     file: str | None = None  # your own vehicle: a Python file that defines `system` and `belief(x)`; its code is run
+
+
+@dataclass
+class CaseConfig(SystemConfig):
+    """A system of the density work, or your own vehicle."""
+
+    kind: str = MISSING  # vdp | dint | kop | pend | robot | car | quad | factest_car | factest_hovercraft | hovercraft
+
+    def __post_init__(self) -> None:
+        one_of("system.kind", self.kind, CASES)
 
 
 @dataclass
@@ -414,6 +436,36 @@ class SampleConfig(RunConfig):
         one_of("sampler", self.sampler, SAMPLERS)
         for name in ("n", "steps", "batch"):
             at_least(name, getattr(self, name), 1)
+
+
+@dataclass
+class DensityConfig(RunConfig):
+    """`safeplan density`"""
+
+    system: CaseConfig = field(default_factory=CaseConfig)  # what moves
+    start: list[float] = field(default_factory=list)  # your own vehicle: where the start is centred; empty: nominal
+    control: list[float] = field(default_factory=list)  # values at which controls are held; empty: nominal
+    seconds: float | None = None  # how long is looked ahead; null: the system's horizon, 3 s for your own vehicle
+    axes: list[str] = field(default_factory=lambda: ["0", "1"])  # two states that are drawn, by name or number
+    masses: list[float] = field(default_factory=lambda: [0.5, 0.9, 0.99])  # of the level sets
+    particles: int = 4096  # that carry the exact density; the error is looked at up to as many; a power of two
+    cloud: int = 65_536  # particles of level sets and true probabilities; a power of two
+    boxes: int = 32  # whose probabilities are estimated
+    repeats: int = 8  # estimates of each box, with other seeds
+    frames: int = 40  # of the animation
+    animate: bool = True  # write density.gif
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, low in (("particles", 64), ("cloud", 1024), ("boxes", 1), ("repeats", 2), ("frames", 2)):
+            at_least(name, getattr(self, name), low)
+        for name in ("particles", "cloud"):
+            if (n := getattr(self, name)) & (n - 1):
+                raise ConfigError(f"{name}={n}: Sobol points come in powers of two; use {1 << n.bit_length()}")
+        if self.seconds is not None and not 0 < self.seconds < math.inf:
+            raise ConfigError(f"seconds={self.seconds}: must be above 0")
+        if not self.masses or not all(0 < m < 1 for m in self.masses):
+            raise ConfigError(f"masses={self.masses}: give shares between 0 and 1, such as [0.5,0.9,0.99]")
 
 
 @dataclass

@@ -14,6 +14,7 @@ from safeplan.build.settings import freeze
 from safeplan.cli.complain import explain, refuse_extras
 from safeplan.cli.help import GROUPS, comments, options
 from safeplan.diffusion import SAMPLERS
+from safeplan.dynamics.systems import systems
 from safeplan.errors import ConfigError
 from safeplan.feasibility import official
 from safeplan.imaging import SETS
@@ -21,6 +22,7 @@ from safeplan.imaging import SETS
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 USES = {"plan": ("env", "planner", "guidance"), "train": ("policy", "data"), "evaluate": ("env", "planner", "guidance")}
 USES["sample"] = ("model", "guidance")
+USES["density"] = ("system",)
 PRESETS = {"fisor_official": "fisor"}  # other values of a kind's settings
 GIVEN = {"verify": ["plan=p.json"], "data_check": ["path=x.hdf5"], "data_import": ["source=x.csv", "out=x.hdf5"]}
 CHOICES = [(c, f"{g}={o}") for c, groups in USES.items() for g in groups for o in options(g)]
@@ -43,7 +45,7 @@ def test_every_choice_composes_and_converts(command, choice):
     cfg = composed(command, *extra)
     assert isinstance(cfg, build.COMMANDS[command])
     group, _, option = choice.partition("=")
-    if group in ("env", "data", "policy", "model"):
+    if group in ("env", "data", "policy", "model", "system"):
         assert getattr(cfg, group).kind == PRESETS.get(option, option)
     if group == "guidance":
         assert cfg.guidance.chain[-1:] == ([] if option == "none" else [option])
@@ -57,6 +59,7 @@ def test_the_tables_cover_the_schema():
     assert set(options("policy")) == {*schema.POLICIES, *PRESETS}
     assert set(options("guidance")) == {*schema.GUIDANCE, "none"}
     assert set(options("model")) == set(schema.IMAGES) == set(SETS)
+    assert set(options("system")) == set(schema.CASES) == set(systems())
     assert set(build.METHODS) == set(schema.GUIDANCE)
     assert set(schema.SAMPLERS) == set(SAMPLERS)
     assert all(hasattr(safeplan.guidance, cls) for cls, _ in build.METHODS.values())
@@ -149,6 +152,10 @@ def test_hydras_refusals_name_the_setting(command, override, words):
         ("train", "policy.pick=best", "minqc"),
         ("evaluate", "planners=[safeplan,mcp]", "'mpc'"),
         ("evaluate", "split=train", "tune, eval"),
+        ("density", "system.kind=vpd", "Did you mean 'vdp'"),
+        ("density", "particles=1000", "powers of two; use 1024"),
+        ("density", "masses=[90]", "such as [0.5,0.9,0.99]"),
+        ("density", "seconds=0", "seconds=0"),
     ],
 )
 def test_our_refusals_name_the_setting(command, override, words):

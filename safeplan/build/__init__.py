@@ -1,5 +1,6 @@
 """Settings to objects, through closed tables keyed by `kind`. The only place that knows both configs and classes."""
 
+from safeplan.build.cases import case, plane
 from safeplan.build.chains import METHODS, Place, chain
 from safeplan.build.flows import flow_config, shipped_flow, teach_flow
 from safeplan.build.images import artist, classifier, image_model
@@ -19,6 +20,7 @@ __all__ = [
     "Place",
     "Task",
     "artist",
+    "case",
     "chain",
     "check_study",
     "classifier",
@@ -31,6 +33,7 @@ __all__ = [
     "image_set",
     "learner",
     "log",
+    "plane",
     "planner",
     "planner_config",
     "policy",

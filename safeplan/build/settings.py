@@ -11,6 +11,7 @@ COMMANDS = {
     "train": schema.TrainConfig,
     "evaluate": schema.EvaluateConfig,
     "sample": schema.SampleConfig,
+    "density": schema.DensityConfig,
     "verify": schema.VerifyConfig,
     "info": schema.InfoConfig,
     "data_check": schema.DataCheckConfig,

@@ -7,7 +7,7 @@ import textwrap
 from importlib import resources
 from typing import Any
 
-GROUPS = ("env", "planner", "policy", "data", "model", "guidance")
+GROUPS = ("env", "planner", "policy", "data", "model", "system", "guidance")
 FLAGS = """\
 Hydra flags:
   --cfg job          print the settings instead of running
@@ -43,12 +43,21 @@ def options(group: str) -> list[str]:
     return sorted(p.name[:-5] for p in folder.iterdir() if p.name.endswith(".yaml"))
 
 
+def chosen(command: str) -> list[str]:
+    """Groups from which a command takes a file."""
+    import yaml
+
+    file = resources.files("safeplan.configs") / f"{command.replace(' ', '_')}.yaml"
+    entries = yaml.safe_load(file.read_text())["defaults"]
+    keys = {key for entry in entries if isinstance(entry, dict) for key in entry}
+    return [g for g in GROUPS if g in keys]
+
+
 def text(command: str, doc: str, cls: type, nested: dict[str, type]) -> str:
     """Help of `safeplan <command>`; `nested` gives the classes of settings whose type the schema leaves open."""
     parts = [doc.strip(), "Settings (give them as key=value):"]
-    names = [f.name for f in dataclasses.fields(cls)]
     parts.append("\n".join(_lines(cls, nested, "")))
-    groups = [f"  {g}={'|'.join(options(g))}" for g in GROUPS if g in names]
+    groups = [f"  {g}={'|'.join(options(g))}" for g in chosen(command)]
     if groups:
         parts.append("\n".join(["Groups (settings that belong together, by name):", *groups]))
     return "\n\n".join([*parts, FLAGS])

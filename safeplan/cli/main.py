@@ -14,6 +14,7 @@ COMMANDS = {
     "train": "train a policy on logs; the same command again resumes",
     "evaluate": "closed-loop study of planners on the same seeds; resumable",
     "sample": "draw images of given classes with any guidance chain",
+    "density": "where a system can be: how its density evolves, and how exact a probability is",
     "data": "check a log of your own, or import one: data check | data import",
     "verify": "recompute the certificates in a plan.json",
     "info": "versions, devices, shipped weights",

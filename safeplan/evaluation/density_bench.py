@@ -10,7 +10,7 @@ import numpy as np
 from safeplan.dynamics.backends import NUMPY
 from safeplan.dynamics.systems import Case
 from safeplan.errors import DataError
-from safeplan.reach.particles import sobol_draw, stretches
+from safeplan.reach.rivals.runs import draw
 from safeplan.reach.sets import Box
 from safeplan.types import Array, Draw
 
@@ -56,7 +56,8 @@ class Boxes:
         """Write one `.npz` (temporary name, then rename)."""
         path.parent.mkdir(parents=True, exist_ok=True)
         temp = path.with_name(path.name + ".tmp.npz")
-        np.savez_compressed(temp, **{k: np.asarray(v) for k, v in self.arrays().items()})
+        arrays: Any = self.arrays()
+        np.savez_compressed(temp, **arrays)
         temp.replace(path)
 
     def arrays(self) -> dict[str, Any]:
@@ -103,7 +104,7 @@ def random_boxes(x: Array, t: float, count: int, rng: np.random.Generator) -> Bo
     for _ in range(100 * count):
         axes = np.sort(rng.choice(moving, min(2, n, len(moving)), replace=False))
         middle = x[axes, rng.integers(x.shape[1])]
-        half = reach[axes] * np.exp(rng.uniform(*np.log(SIDES), len(axes)))
+        half = reach[axes] * np.exp(rng.uniform(np.log(SIDES[0]), np.log(SIDES[1]), len(axes)))
         p = float(np.mean((np.abs(x[axes] - middle[:, None]) <= half[:, None]).all(0)))
         if LIKELY[0] < p < LIKELY[1]:
             found.append((middle - half, middle + half, axes, p))
@@ -115,10 +116,9 @@ def random_boxes(x: Array, t: float, count: int, rng: np.random.Generator) -> Bo
 
 def starts(case: Case, n: int, seed: int, sampler: str = "sobol") -> Draw:
     """`n` starts of a case with parameters for its horizon; any n, since the first of more Sobol points are taken."""
-    count = stretches(case.horizon_s, case.start.stretch_s)
     if sampler == "iid":
-        return case.start.sample(n, count, np.random.default_rng(seed))
-    d = sobol_draw(case.start, 1 << (n - 1).bit_length(), count, seed)
+        return draw(case, n, seed, sampler)
+    d = draw(case, 1 << (n - 1).bit_length(), seed)
     return Draw(d.x[:n], d.theta[:n])
 
 
@@ -156,9 +156,9 @@ def halves(case: Case, n: int, seed: int) -> Halves:
     """`n` starts, half of them support, at ten times from 0 to nine tenths of the horizon: exact (RK4) and by Euler."""
     from safeplan.reach.trajectories import simulate
 
-    draw = starts(case, n, seed, "iid")
-    fine = simulate(case.loop, draw, case.reference, case.start.stretch_s, points=10**9)
-    euler_x, euler_g = euler(case, draw)
+    drawn = starts(case, n, seed, "iid")
+    fine = simulate(case.loop, drawn, case.reference, case.start.stretch_s, points=10**9)
+    euler_x, euler_g = euler(case, drawn)
     steps = np.arange(10) * max(1, case.steps // 10)
     at = steps * case.loop.substeps
     h = n // 2
@@ -167,19 +167,19 @@ def halves(case: Case, n: int, seed: int) -> Halves:
     gain = {"rk4": fine.gain[at], "euler": euler_g[steps]}
     return Halves(
         steps * case.loop.dt,
-        Draw(draw.x[:h], draw.theta[:h]),
+        Draw(drawn.x[:h], drawn.theta[:h]),
         {k: (v[..., :h], v[..., h:]) for k, v in states.items()},
         {k: (v[..., :h], v[..., h:]) for k, v in gain.items()},
     )
 
 
-def euler(case: Case, draw: Draw) -> tuple[Array, Array]:
+def euler(case: Case, start: Draw) -> tuple[Array, Array]:
     """Explicit Euler steps of `dt`, the published labels: states `[T, n, N]`, log-gain `[T, N]`, factors 1 - dt div.
 
     A factor that is not positive has no logarithm; it counts as 1e-36, the published clip.
     """
-    loop, x, gain = case.loop, draw.x.T, np.zeros(len(draw.x))
-    u, theta = tuple(np.full(len(draw.x), v) for v in case.command), tuple(draw.theta[:, 0].T)
+    loop, x, gain = case.loop, start.x.T, np.zeros(len(start.x))
+    u, theta = tuple(np.full(len(start.x), v) for v in case.command), tuple(start.theta[:, 0].T)
     xs, gs = [x], [gain]
     assert loop.divergence is not None
     for _ in range(case.steps):

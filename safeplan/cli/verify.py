@@ -1,6 +1,7 @@
 """Recompute the certificates in a plan.json from its own numbers, with numpy and the system alone.
 
   safeplan verify runs/plan_hovercraft/seed_0/plan.json
+  safeplan verify my_certificates.json        (records of safeplan.reach.record, one or a list: bounds from their counts)
 
 Exit status 0 when all agree, 2 when one does not.
 """
@@ -30,7 +31,11 @@ def arguments(argv: Sequence[str]) -> list[str]:
 def run(cfg: Config, out: Path) -> str:
     """Check every certified plan of one file."""
     from safeplan.planning.evidence import check_plan, load_plans
+    from safeplan.reach.record import load_records
 
+    records = load_records(cfg.plan)
+    if records is not None:
+        return _records(cfg.plan, records)
     data = load_plans(cfg.plan)
     system = build.system_of(data["system"])
     held = [i for i, r in enumerate(data["plans"]) if r["certificate"]]
@@ -58,3 +63,19 @@ def run(cfg: Config, out: Path) -> str:
     if bad:
         raise CertificateError(f"{bad} of {len(checks)} certificates do not hold: {cfg.plan}")
     return f"verified: {cfg.plan}"
+
+
+def _records(path: str, records: list[dict]) -> str:
+    """Check certificates that stand for themselves."""
+    from safeplan.reach.record import faults
+
+    bad = 0
+    for i, found in enumerate(records):
+        wrong = faults(found)
+        bad += bool(wrong)
+        for fault in wrong:
+            print(f"certificate {i} ({found['certificate']}): {fault}")
+    print(f"{len(records) - bad} of {len(records)} certificates follow from their own counts.")
+    if bad:
+        raise CertificateError(f"{bad} of {len(records)} certificates do not hold: {path}")
+    return f"verified: {path}"

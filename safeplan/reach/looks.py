@@ -78,6 +78,7 @@ class Looks:
     attempt: int
     looks: tuple[int, ...]
     allowed: tuple[int, ...]
+    power: float = 1.0  # how spending grows
     done: int = 0  # looks taken
     holds: bool = False
     assumes: tuple[str, ...] = (*ASSUMES_FRESH, "the looks were fixed before the first draw")
@@ -122,4 +123,4 @@ def begin_looks(
     ledger.check(stream, plan)
     spend = delta / 2**stream.attempt
     allowed = boundary(looks, gamma, spend, power)
-    return Looks(Counts(stream.name), gamma, spend, stream.attempt, tuple(looks), allowed)
+    return Looks(Counts(stream.name), gamma, spend, stream.attempt, tuple(looks), allowed, power)

@@ -75,6 +75,7 @@ class Sequential:
     attempt: int
     most: int  # draws after which it is given up
     upper: float = 1.0  # the lowest bound so far: all of them hold together
+    lowest: Counts = Counts("")  # what that bound is from
     assumes: tuple[str, ...] = ASSUMES_FRESH
 
     @property
@@ -99,7 +100,9 @@ class Sequential:
         counts = self.counts.add(draws)
         if counts.n > self.most:
             raise CertificateError(f"stream {counts.stream}: {counts.n} draws, at most {self.most} were agreed on")
-        return replace(self, counts=counts, upper=min(self.upper, anytime_upper(counts.k, counts.n, self.delta)))
+        upper = anytime_upper(counts.k, counts.n, self.delta)
+        better = {"upper": upper, "lowest": counts} if upper < self.upper else {}
+        return replace(self, counts=counts, **better)
 
 
 def begin(

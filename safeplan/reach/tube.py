@@ -71,7 +71,7 @@ def tube(errors: Array, alpha: float, *, delta: float | None = None, scale: Arra
     if scale.shape != errors.shape[1:] or not ((scale > 0) & np.isfinite(scale)).all():
         raise DataError(f"tube: scale is {scale.shape}, expected [{errors.shape[1]}] finite numbers above 0")
     n = len(errors)
-    rank = _rank(n, alpha, delta)
+    rank = rank_of(n, alpha, delta)
     if rank > n:
         raise CertificateError(
             f"tube: {n} trajectories are too few for alpha = {alpha}"
@@ -88,7 +88,7 @@ def trajectories_needed(alpha: float, delta: float | None = None) -> int:
 
 
 @lru_cache(maxsize=64)
-def _rank(n: int, alpha: float, delta: float | None) -> int:
+def rank_of(n: int, alpha: float, delta: float | None) -> int:
     """The smallest rank that keeps the promise; n + 1 when none does.
 
     With delta: the share of new scores above the rank-th is at most Beta(n - rank + 1, rank) distributed (Vovk 2012),

@@ -1,0 +1,132 @@
+"""Certificates as JSON, and whether what such a record claims follows from its own counts.
+
+A record holds counts, not simulations: the check recomputes the bound and every rule of the certificate's kind. Whether
+the counts are true is shown by drawing anew from the seeds (`planning.evidence` does that for plans).
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from safeplan.errors import CertificateError, DataError
+from safeplan.reach.binomial import clopper_pearson
+from safeplan.reach.looks import Looks, boundary
+from safeplan.reach.model_bound import ModelCertificate, two_binomial
+from safeplan.reach.sequential import Sequential, anytime_upper
+from safeplan.reach.tube import Tube, rank_of
+from safeplan.strict_json import loads
+from safeplan.types import Certificate
+
+Record = dict[str, Any]
+AGREE = 1e-9  # relative, between a recorded bound and the recomputed one
+NAMES: Mapping[type, str] = {
+    Certificate: "clopper_pearson",
+    Sequential: "sequential",
+    Looks: "looks",
+    ModelCertificate: "model",
+    Tube: "tube",
+}
+
+
+def record(certificate: Certificate | Sequential | Looks | ModelCertificate | Tube) -> Record:
+    """The certificate with its kind, ready for JSON."""
+    out: Record = {"certificate": NAMES[type(certificate)], **asdict(certificate)}
+    for key, value in out.items():
+        if isinstance(value, np.ndarray):
+            out[key] = value.tolist()
+    if isinstance(certificate, Looks):
+        out["upper"] = certificate.upper
+    return out
+
+
+def load_records(path: str | Path) -> list[Record] | None:
+    """The records of a file that holds one or a list of them; None where it holds something else, or nothing."""
+    try:
+        data = loads(Path(path).read_bytes())
+    except (OSError, ValueError):
+        return None
+    listed = data if isinstance(data, list) else [data]
+    own = listed and all(isinstance(r, dict) and isinstance(r.get("certificate"), str) for r in listed)
+    return listed if own else None
+
+
+def faults(found: Record) -> list[str]:
+    """What a record claims and its counts do not bear out; empty when all follows.
+
+    Raises:
+        DataError: no kind that is known, or a field missing or of another type.
+    """
+    kind = str(found.get("certificate"))
+    if kind not in CHECKS:
+        raise DataError(f"certificate={kind!r} is unknown. Choose one of: {', '.join(CHECKS)}")
+    try:
+        out = CHECKS[kind](found)
+    except KeyError as e:
+        raise DataError(f"{kind} certificate: {e.args[0]} is missing") from e
+    except (TypeError, ValueError) as e:
+        raise DataError(f"{kind} certificate: a field has the wrong type ({e})") from e
+    except CertificateError as e:
+        return [str(e)]
+    if not found.get("assumes"):
+        out.append("it does not say what it assumes")
+    return out
+
+
+def _same(what: str, recorded: float, again: float) -> list[str]:
+    return (
+        [] if abs(recorded - again) <= AGREE * max(1.0, abs(again)) else [f"{what} is {recorded}, recomputed {again}"]
+    )
+
+
+def _clopper_pearson(r: Record) -> list[str]:
+    return _same("upper", r["upper"], clopper_pearson(r["k"], r["n"], r["delta"])[1])
+
+
+def _sequential(r: Record) -> list[str]:
+    n, k = r["counts"]["n"], r["counts"]["k"]
+    at, hits = r["lowest"]["n"], r["lowest"]["k"]
+    out = _same("upper", r["upper"], anytime_upper(hits, at, r["delta"]) if at else 1.0)
+    if not (0 <= at <= n <= r["most"] and hits <= k):
+        out.append(f"the lowest bound is from {hits} hits of {at}, not on the way to {k} of {n} (at most {r['most']})")
+    return out
+
+
+def _looks(r: Record) -> list[str]:
+    allowed = boundary(r["looks"], r["gamma"], r["delta"], r["power"])
+    out = [] if list(allowed) == list(r["allowed"]) else [f"allowed is {r['allowed']}, recomputed {list(allowed)}"]
+    n, k, done = r["counts"]["n"], r["counts"]["k"], r["done"]
+    if n != (r["looks"][done - 1] if done else 0):
+        out.append(f"{n} draws after {done} looks, planned at {r['looks']}")
+    holds = done > 0 and k <= allowed[done - 1]
+    if bool(r["holds"]) != holds:
+        out.append(
+            f"holds is {r['holds']}, but {k} hits were seen where {allowed[done - 1] if done else 0} are allowed"
+        )
+    return out + _same("upper", r["upper"], r["gamma"] if holds else 1.0)
+
+
+def _model(r: Record) -> list[str]:
+    again = two_binomial(r["only_real"], r["only_model"], r["n"], r["model_k"], r["model_n"], r["delta"])
+    return _same("upper", r["upper"], again)
+
+
+def _tube(r: Record) -> list[str]:
+    rank, radius, step = rank_of(r["n"], r["alpha"], r["delta"]), np.asarray(r["radius"]), np.asarray(r["per_step"])
+    out = [] if rank == r["rank"] else [f"rank is {r['rank']}, recomputed {rank}"]
+    if rank > r["n"]:
+        out.append(f"{r['n']} trajectories are too few for alpha = {r['alpha']}")
+    if radius.shape != step.shape or not (radius >= step * (1 - AGREE)).all():
+        out.append("the radius of all steps at once is below that of one step at a time")
+    return out
+
+
+CHECKS: Mapping[str, Callable[[Record], list[str]]] = {
+    "clopper_pearson": _clopper_pearson,
+    "sequential": _sequential,
+    "looks": _looks,
+    "model": _model,
+    "tube": _tube,
+}

@@ -1,7 +1,7 @@
 """Recompute the certificates in a plan.json from its own numbers, with numpy and the system alone.
 
   safeplan verify runs/plan_hovercraft/seed_0/plan.json
-  safeplan verify my_certificates.json        (records of safeplan.reach.record, one or a list: bounds from their counts)
+  safeplan verify my_certificates.json        (records of safeplan.reach.record: bounds from counts)
 
 Exit status 0 when all agree, 2 when one does not.
 """

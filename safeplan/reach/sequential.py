@@ -11,7 +11,7 @@ interval above k/n, and its end is an upper bound at all times. A single q is on
 needs at most 1.45 times the draws of a fixed-size bound for the same number of hits (tested), and no plan of looks.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 import numpy as np
@@ -75,7 +75,7 @@ class Sequential:
     attempt: int
     most: int  # draws after which it is given up
     upper: float = 1.0  # the lowest bound so far: all of them hold together
-    lowest: Counts = Counts("")  # what that bound is from
+    lowest: Counts = field(default_factory=lambda: Counts(""))  # what that bound is from
     assumes: tuple[str, ...] = ASSUMES_FRESH
 
     @property

@@ -80,6 +80,8 @@ PAPERS = {
     "Statistics and Computing 22(3), 2012",
     "spline_flow": "C. Durkan, A. Bekasov, I. Murray, G. Papamakarios. Neural Spline Flows. NeurIPS 2019. "
     "arXiv:1906.04032",
+    "strang": "G. Strang. On the Construction and Comparison of Difference Schemes. SIAM Journal on Numerical Analysis "
+    "5(3), 1968",
     "subset_simulation": "S.-K. Au, J. L. Beck. Estimation of Small Failure Probabilities in High Dimensions by "
     "Subset Simulation. Probabilistic Engineering Mechanics 16(4), 2001",
     "td3": "S. Fujimoto, H. van Hoof, D. Meger. Addressing Function Approximation Error in Actor-Critic Methods. "

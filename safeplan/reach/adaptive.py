@@ -82,7 +82,7 @@ def adaptive_rollout(
                 break
             states[k + 1, :, i] = x
     flow = Flow(np.arange(steps + 1) * reference.dt, states)
-    return Adaptive(flow, np.isnan(states).any(axis=(0, 1)), calls)
+    return Adaptive(flow, np.asarray(np.isnan(states).any(axis=(0, 1))), calls)
 
 
 def step_error(system: Equations, draw: Draw, reference: Reference, stretch_s: float, **settings) -> Array:

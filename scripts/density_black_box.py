@@ -21,7 +21,7 @@ import torch
 
 from safeplan.dynamics.identification import Recording, lag, load_recordings
 from safeplan.evaluation.study import run_study
-from safeplan.reach.conditional import ConditionalFlow, inside_region, linear_gaussian
+from safeplan.reach.learned.conditional import ConditionalFlow, inside_region, linear_gaussian
 from safeplan.rng import torch_rng
 from safeplan.strict_json import write
 

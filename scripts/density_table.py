@@ -29,9 +29,9 @@ from safeplan.errors import CapabilityError, SafeplanError
 from safeplan.evaluation.density_bench import Boxes, carried, halves, random_boxes, starts
 from safeplan.evaluation.study import run_study
 from safeplan.reach import rivals
-from safeplan.reach.learned import LearnedFlow
+from safeplan.reach.learned.flow import LearnedFlow
+from safeplan.reach.learned.trajectories import simulate
 from safeplan.reach.rivals.runs import ends
-from safeplan.reach.trajectories import simulate
 from safeplan.rng import numpy_rng
 from safeplan.strict_json import write
 from safeplan.training import load, train

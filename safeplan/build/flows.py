@@ -9,7 +9,7 @@ from safeplan.errors import CheckpointError
 
 if TYPE_CHECKING:
     from safeplan.dynamics.systems import Case
-    from safeplan.reach.learned import LearnedFlow
+    from safeplan.reach.learned.flow import LearnedFlow
     from safeplan.training.flow import FlowConfig
 
 WEIGHTS = Path(__file__).resolve().parents[1] / "weights" / "flows"
@@ -28,8 +28,8 @@ def flow_config(name: str) -> "FlowConfig":
 
 def teach_flow(case: "Case", trajectories: int, run: Path, *, seed: int = 0) -> Path:
     """Teach the flow of a case on so many simulated trajectories (Sobol starts); resumes. Returns the checkpoint."""
+    from safeplan.reach.learned.trajectories import simulate
     from safeplan.reach.particles import sobol_draw, stretches
-    from safeplan.reach.trajectories import simulate
     from safeplan.training import train
     from safeplan.training.flow import flow_from_trajectories
     from safeplan.types import Draw

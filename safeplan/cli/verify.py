@@ -1,7 +1,7 @@
 """Recompute the certificates in a plan.json from its own numbers, with numpy and the system alone.
 
   safeplan verify runs/plan_hovercraft/seed_0/plan.json
-  safeplan verify my_certificates.json        (records of safeplan.reach.record: bounds from counts)
+  safeplan verify my_certificates.json        (records of safeplan.reach.certificates.record: bounds from counts)
 
 Exit status 0 when all agree, 2 when one does not.
 """
@@ -31,7 +31,7 @@ def arguments(argv: Sequence[str]) -> list[str]:
 def run(cfg: Config, out: Path) -> str:
     """Check every certified plan of one file."""
     from safeplan.planning.evidence import check_plan, load_plans
-    from safeplan.reach.record import load_records
+    from safeplan.reach.certificates.record import load_records
 
     records = load_records(cfg.plan)
     if records is not None:
@@ -67,7 +67,7 @@ def run(cfg: Config, out: Path) -> str:
 
 def _records(path: str, records: list[dict]) -> str:
     """Check certificates that stand for themselves."""
-    from safeplan.reach.record import faults
+    from safeplan.reach.certificates.record import faults
 
     bad = 0
     for i, found in enumerate(records):

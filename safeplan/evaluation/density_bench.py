@@ -154,7 +154,7 @@ def carried(gain: Array) -> Callable[[int, Array, Array], Array]:
 
 def halves(case: Case, n: int, seed: int) -> Halves:
     """`n` starts, half of them support, at ten times from 0 to nine tenths of the horizon: exact (RK4) and by Euler."""
-    from safeplan.reach.trajectories import simulate
+    from safeplan.reach.learned.trajectories import simulate
 
     drawn = starts(case, n, seed, "iid")
     fine = simulate(case.loop, drawn, case.reference, case.start.stretch_s, points=10**9)

@@ -3,22 +3,30 @@
 What needs torch is reached by module: `density`, `backward`, `highest_density`, `flux`, `smooth`.
 """
 
-from safeplan.reach.binomial import SampleSize, clopper_pearson, plan_samples, samples_needed
-from safeplan.reach.certificate import certify, certify_draws, collides, count_collisions
-from safeplan.reach.entries import entries, expected_entries
-from safeplan.reach.fresh import Counts, Draws, Ledger, Stream, digest
-from safeplan.reach.importance import ImportanceProbability, importance_probability
-from safeplan.reach.looks import Looks, begin_looks, boundary, crossing
-from safeplan.reach.model_bound import ModelCertificate, certify_with_model, two_binomial
-from safeplan.reach.occupancy import Occupancy, occupancy
+from safeplan.reach.certificates.binomial import SampleSize, clopper_pearson, plan_samples, samples_needed
+from safeplan.reach.certificates.certificate import certify, certify_draws, collides, count_collisions
+from safeplan.reach.certificates.fresh import Counts, Draws, Ledger, Stream, digest
+from safeplan.reach.certificates.looks import Looks, begin_looks, boundary, crossing
+from safeplan.reach.certificates.model_bound import ModelCertificate, certify_with_model, two_binomial
+from safeplan.reach.certificates.sequential import (
+    Sequential,
+    Verdict,
+    anytime_upper,
+    begin,
+    carry_on,
+    log_evidence,
+    most_hits,
+)
+from safeplan.reach.certificates.tube import Tube, deviation, trajectories_needed, tube
+from safeplan.reach.events.entries import entries, expected_entries
+from safeplan.reach.events.importance import ImportanceProbability, importance_probability
+from safeplan.reach.events.occupancy import Occupancy, occupancy
+from safeplan.reach.events.rare import RareProbability, rare_probability
+from safeplan.reach.events.set_probability import SetProbability, probabilities, probability
+from safeplan.reach.events.splitting import Ladder
 from safeplan.reach.particles import Flow, draw_particles, duration, measurement_noise, rollout, sobol_draw, stretches
-from safeplan.reach.rare import RareProbability, rare_probability
 from safeplan.reach.risk import between, collision_risk, pair_clearance
-from safeplan.reach.sequential import Sequential, Verdict, anytime_upper, begin, carry_on, log_evidence, most_hits
-from safeplan.reach.set_probability import SetProbability, probabilities, probability
 from safeplan.reach.sets import Ball, Box, Polytope, Region, Union, levels
-from safeplan.reach.splitting import Ladder
-from safeplan.reach.tube import Tube, deviation, trajectories_needed, tube
 
 __all__ = [
     "Ball",

@@ -12,8 +12,8 @@ from safeplan.dynamics.equations import Equations
 from safeplan.dynamics.systems import Case
 from safeplan.errors import ConfigError
 from safeplan.reach.backward import carry, check_density, gained, log_density, start_log_prob, step_at, thetas
+from safeplan.reach.events.replicates import scrambles, student_interval
 from safeplan.reach.motion import Motion, motion
-from safeplan.reach.replicates import scrambles, student_interval
 from safeplan.types import Array, Belief, Draw, Reference
 
 

@@ -5,7 +5,7 @@ import numpy as np
 from safeplan.dynamics.backends import NUMPY
 from safeplan.dynamics.distance import box_and_normal, clearance, footprint_centers, inside_box
 from safeplan.dynamics.system import System
-from safeplan.reach.binomial import clopper_pearson
+from safeplan.reach.certificates.binomial import clopper_pearson
 from safeplan.reach.particles import Flow
 from safeplan.types import CUT, Array, Risk, Scene
 

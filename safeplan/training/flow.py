@@ -10,8 +10,8 @@ from torch import Tensor
 
 from safeplan.errors import CheckpointError, ConfigError
 from safeplan.nets.flow_net import FlowNet
-from safeplan.reach.learned import LearnedFlow
-from safeplan.reach.trajectories import Trajectories
+from safeplan.reach.learned.flow import LearnedFlow
+from safeplan.reach.learned.trajectories import Trajectories
 from safeplan.rng import fold, torch_rng
 from safeplan.schema import in_range
 

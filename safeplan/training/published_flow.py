@@ -17,7 +17,7 @@ from safeplan.dynamics.backends import NUMPY
 from safeplan.dynamics.equations import Equations
 from safeplan.errors import CapabilityError, CheckpointError, ConfigError
 from safeplan.nets.flow_net import FlowNet
-from safeplan.reach.learned import LearnedFlow
+from safeplan.reach.learned.flow import LearnedFlow
 from safeplan.rng import fold
 from safeplan.schema import in_range
 from safeplan.types import Array, Draw

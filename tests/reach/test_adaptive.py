@@ -12,8 +12,7 @@ from safeplan.errors import ConfigError
 from safeplan.reach import rollout
 from safeplan.reach.adaptive import adaptive_rollout, step_error
 from safeplan.types import Draw, Reference
-
-from ..set_cases import SPIRAL, equations, linear, still
+from tests.set_cases import SPIRAL, equations, linear, still
 
 
 def start(P=4, n=2, seed=0):

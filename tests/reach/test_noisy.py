@@ -8,8 +8,7 @@ from safeplan.errors import ShapeError
 from safeplan.reach import rollout
 from safeplan.reach.noisy import noisy_rollout
 from safeplan.types import Draw
-
-from ..set_cases import linear, still
+from tests.set_cases import linear, still
 
 
 def variance(steps, P=200_000, decay=2.0, sigma=0.5, T=1.0):

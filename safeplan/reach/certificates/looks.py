@@ -14,8 +14,8 @@ import numpy as np
 from scipy.stats import binom
 
 from safeplan.errors import CertificateError
-from safeplan.reach.fresh import ASSUMES_FRESH, Counts, Draws, Ledger, Stream
-from safeplan.reach.sequential import Verdict
+from safeplan.reach.certificates.fresh import ASSUMES_FRESH, Counts, Draws, Ledger, Stream
+from safeplan.reach.certificates.sequential import Verdict
 from safeplan.types import Array
 
 

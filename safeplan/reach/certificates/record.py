@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from safeplan.errors import CertificateError, DataError
-from safeplan.reach.binomial import clopper_pearson
-from safeplan.reach.looks import Looks, boundary
-from safeplan.reach.model_bound import ModelCertificate, two_binomial
-from safeplan.reach.sequential import Sequential, anytime_upper
-from safeplan.reach.tube import Tube, rank_of
+from safeplan.reach.certificates.binomial import clopper_pearson
+from safeplan.reach.certificates.looks import Looks, boundary
+from safeplan.reach.certificates.model_bound import ModelCertificate, two_binomial
+from safeplan.reach.certificates.sequential import Sequential, anytime_upper
+from safeplan.reach.certificates.tube import Tube, rank_of
 from safeplan.strict_json import loads
 from safeplan.types import Certificate
 

@@ -12,8 +12,8 @@ from safeplan.dynamics.systems import system
 from safeplan.errors import DataError, ShapeError
 from safeplan.nets.flow_net import FlowNet
 from safeplan.reach import sobol_draw
-from safeplan.reach.learned import LearnedFlow
-from safeplan.reach.trajectories import Trajectories, controls_as_parameters, simulate
+from safeplan.reach.learned.flow import LearnedFlow
+from safeplan.reach.learned.trajectories import Trajectories, controls_as_parameters, simulate
 from safeplan.training import train
 from safeplan.training.flow import FlowConfig, FlowLearner, PairSource, flow_from_trajectories
 from safeplan.training.published_flow import EulerRuns, PublishedFlowConfig, PublishedFlowLearner, published_flow

@@ -19,8 +19,8 @@ from scipy.optimize import root_scalar
 from scipy.special import betainc, betaln
 
 from safeplan.errors import CertificateError
-from safeplan.reach.binomial import samples_needed
-from safeplan.reach.fresh import ASSUMES_FRESH, Counts, Draws, Ledger, Simulate, Stream
+from safeplan.reach.certificates.binomial import samples_needed
+from safeplan.reach.certificates.fresh import ASSUMES_FRESH, Counts, Draws, Ledger, Simulate, Stream
 from safeplan.types import Array
 
 SHAPE = 0.5  # a: of 0.1 .. 4 the one whose worst extra cost, at 0 to 20 hits and gamma = 1 or 5 %, is least

@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 
 from safeplan.errors import CertificateError, DataError
-from safeplan.reach.binomial import clopper_pearson, samples_needed
+from safeplan.reach.certificates.binomial import clopper_pearson, samples_needed
 from safeplan.types import Array
 
 ASSUMES = (

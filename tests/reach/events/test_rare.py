@@ -5,10 +5,10 @@ import pytest
 from scipy.stats import norm
 
 from safeplan.errors import CapabilityError, ConfigError, ShapeError
-from safeplan.reach.rare import rare_probability
-from safeplan.reach.set_probability import probability
+from safeplan.reach.events.rare import rare_probability
+from safeplan.reach.events.set_probability import probability
+from safeplan.reach.events.splitting import Ladder
 from safeplan.reach.sets import Ball, Box
-from safeplan.reach.splitting import Ladder
 from safeplan.types import CutNormalBelief
 from tests.set_cases import ROTATION, Bare, beyond, box, drift, equations, linear, normal, pushed, still
 

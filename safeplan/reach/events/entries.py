@@ -6,9 +6,9 @@ import numpy as np
 
 from safeplan.dynamics.equations import Equations
 from safeplan.dynamics.systems import Case
+from safeplan.reach.events.occupancy import occupancy
+from safeplan.reach.events.replicates import scrambles, student_interval
 from safeplan.reach.motion import Path, densify, motion
-from safeplan.reach.occupancy import occupancy
-from safeplan.reach.replicates import scrambles, student_interval
 from safeplan.reach.sets import Region, levels
 from safeplan.types import Array, Belief, Reference
 

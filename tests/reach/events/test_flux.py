@@ -7,11 +7,11 @@ from scipy.stats import norm
 from safeplan.dynamics.start import uniform
 from safeplan.dynamics.systems import system
 from safeplan.errors import CapabilityError, ConfigError, ShapeError
-from safeplan.reach.entries import entries, expected_entries
-from safeplan.reach.flux import flux_bound
-from safeplan.reach.set_probability import probability
+from safeplan.reach.events.entries import entries, expected_entries
+from safeplan.reach.events.flux import flux_bound
+from safeplan.reach.events.set_probability import probability
+from safeplan.reach.events.surface import surface
 from safeplan.reach.sets import Ball, Box, Polytope, Union
-from safeplan.reach.surface import surface
 from safeplan.types import CutNormalBelief
 from tests.set_cases import ROTATION, box, drift, equations, linear, normal, path, pushed, still
 

@@ -7,8 +7,8 @@ import pytest
 from scipy.linalg import expm
 
 from safeplan.errors import CapabilityError, ShapeError
+from safeplan.reach.events.occupancy import occupancy
 from safeplan.reach.motion import densify, rates
-from safeplan.reach.occupancy import occupancy
 from safeplan.reach.particles import rollout
 from safeplan.reach.sets import Ball, Box, Polytope, Union, levels
 from safeplan.types import Draw, Reference
@@ -110,7 +110,7 @@ def test_too_many_pieces_stay_undecided(monkeypatch):
     p = path(linear(ROTATION, dt=0.5), STARTS, 6)
     region = Ball([0.5, 0.3], 0.1)
     full = occupancy(region, p)
-    monkeypatch.setattr(import_module("safeplan.reach.occupancy"), "MOST_PIECES", 5)
+    monkeypatch.setattr(import_module("safeplan.reach.events.occupancy"), "MOST_PIECES", 5)
     o = occupancy(region, p)
     assert o.undecided.sum() > full.undecided.sum()
     assert not (full.entered & ~o.entered & ~o.undecided).any() and not (o.entered & ~full.entered).any()

@@ -7,7 +7,7 @@ import numpy as np
 from scipy.stats import t as student
 
 from safeplan.errors import CapabilityError, CertificateError
-from safeplan.reach.binomial import clopper_pearson
+from safeplan.reach.certificates.binomial import clopper_pearson
 from safeplan.reach.particles import sobol_draw
 from safeplan.types import Array, Belief, Draw
 

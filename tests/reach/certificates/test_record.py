@@ -18,7 +18,7 @@ from safeplan.reach import (
     samples_needed,
     tube,
 )
-from safeplan.reach.record import faults, load_records, record
+from safeplan.reach.certificates.record import faults, load_records, record
 from safeplan.strict_json import dumps, loads, write
 
 PLAN = digest("plan")

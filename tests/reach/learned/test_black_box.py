@@ -8,8 +8,8 @@ from safeplan.dynamics.system import rk4
 from safeplan.dynamics.systems import system
 from safeplan.errors import DataError, ShapeError
 from safeplan.reach import draw_particles, stretches
-from safeplan.reach.black_box import simulate_black_box
-from safeplan.reach.trajectories import simulate
+from safeplan.reach.learned.black_box import simulate_black_box
+from safeplan.reach.learned.trajectories import simulate
 
 
 def simulator(case):

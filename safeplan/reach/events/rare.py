@@ -12,10 +12,10 @@ from scipy.stats import t as student
 from safeplan.dynamics.equations import Equations
 from safeplan.dynamics.systems import Case
 from safeplan.errors import CapabilityError, ConfigError
-from safeplan.reach.binomial import clopper_pearson
+from safeplan.reach.certificates.binomial import clopper_pearson
+from safeplan.reach.events.splitting import Ladder, Score, pilot, run
 from safeplan.reach.motion import BLOCK, Motion, densify, motion
 from safeplan.reach.sets import Region, levels
-from safeplan.reach.splitting import Ladder, Score, pilot, run
 from safeplan.types import Array, Belief, Reference
 
 

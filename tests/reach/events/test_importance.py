@@ -5,8 +5,8 @@ import pytest
 from scipy.stats import norm
 
 from safeplan.errors import CapabilityError, ConfigError
-from safeplan.reach.importance import importance_probability
-from safeplan.reach.rare import rare_probability
+from safeplan.reach.events.importance import importance_probability
+from safeplan.reach.events.rare import rare_probability
 from safeplan.reach.sets import Box, Polytope, Union
 from safeplan.types import CutNormalBelief
 from tests.set_cases import ROTATION, Bare, beyond, box, drift, linear, normal, pushed, still

@@ -12,10 +12,10 @@ import torch
 from safeplan.dynamics.equations import Equations
 from safeplan.dynamics.systems import Case
 from safeplan.reach.backward import check_density, gained, start_log_prob, thetas, tracked
+from safeplan.reach.events.surface import in_order, surface
 from safeplan.reach.motion import Motion, motion
 from safeplan.reach.particles import sobol_draw
 from safeplan.reach.sets import Ball, Box
-from safeplan.reach.surface import in_order, surface
 from safeplan.types import Array, Belief, Reference
 
 GAUSS = (0.5 - 0.5 / np.sqrt(3), 0.5 + 0.5 / np.sqrt(3))  # of an RK4 step, equal weights

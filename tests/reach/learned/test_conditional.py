@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from safeplan.errors import ShapeError
-from safeplan.reach.conditional import ConditionalFlow, inside_region, linear_gaussian
+from safeplan.reach.learned.conditional import ConditionalFlow, inside_region, linear_gaussian
 
 G = lambda s=0: torch.Generator().manual_seed(s)  # noqa: E731
 

@@ -9,8 +9,8 @@ from scipy.stats import norm
 from safeplan.dynamics.start import uniform
 from safeplan.dynamics.systems import system
 from safeplan.errors import CapabilityError, CertificateError, ConfigError, ShapeError
-from safeplan.reach.replicates import scrambles, share_interval, student_interval
-from safeplan.reach.set_probability import probabilities, probability
+from safeplan.reach.events.replicates import scrambles, share_interval, student_interval
+from safeplan.reach.events.set_probability import probabilities, probability
 from safeplan.reach.sets import Ball, Box, Polytope, Union
 from tests.set_cases import ROTATION, box, drift, equations, linear, normal, pushed, still
 

@@ -9,9 +9,9 @@ import numpy as np
 from safeplan.dynamics.equations import Equations
 from safeplan.dynamics.systems import Case
 from safeplan.errors import ConfigError
+from safeplan.reach.events.occupancy import Occupancy, occupancy
+from safeplan.reach.events.replicates import binomial_interval, scrambles, share_interval
 from safeplan.reach.motion import BLOCK, Motion, motion
-from safeplan.reach.occupancy import Occupancy, occupancy
-from safeplan.reach.replicates import binomial_interval, scrambles, share_interval
 from safeplan.reach.sets import Region
 from safeplan.types import Array, Belief, Draw, Reference
 

@@ -6,8 +6,8 @@ import numpy as np
 
 from safeplan.dynamics.system import System
 from safeplan.errors import CertificateError
-from safeplan.reach.binomial import clopper_pearson, samples_needed
-from safeplan.reach.fresh import ASSUMES_FRESH, Counts, Draws, Ledger
+from safeplan.reach.certificates.binomial import clopper_pearson, samples_needed
+from safeplan.reach.certificates.fresh import ASSUMES_FRESH, Counts, Draws, Ledger
 from safeplan.reach.particles import duration, measurement_noise, rollout, stretches
 from safeplan.reach.risk import between
 from safeplan.types import Array, Belief, Certificate, Reference, Scene

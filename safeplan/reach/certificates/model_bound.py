@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from safeplan.errors import CertificateError, DataError
-from safeplan.reach.binomial import clopper_pearson
-from safeplan.reach.fresh import ASSUMES_FRESH, Draws, Ledger
+from safeplan.reach.certificates.binomial import clopper_pearson
+from safeplan.reach.certificates.fresh import ASSUMES_FRESH, Draws, Ledger
 from safeplan.types import Array
 
 SHARES = (0.1, 0.8, 0.1)  # of delta; the term of real hits that the model misses costs most, so it gets most

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from safeplan.errors import DataError, ShapeError
-from safeplan.reach.trajectories import Trajectories
+from safeplan.reach.learned.trajectories import Trajectories
 from safeplan.types import Array, Draw
 
 Step = Callable[[Array, Array], Array]  # states [P, n], parameters [P, p] -> states one grid step later

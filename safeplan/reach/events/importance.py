@@ -12,11 +12,11 @@ import numpy as np
 from safeplan.dynamics.equations import Equations
 from safeplan.dynamics.systems import Case
 from safeplan.errors import ConfigError
-from safeplan.reach.binomial import clopper_pearson
+from safeplan.reach.certificates.binomial import clopper_pearson
+from safeplan.reach.events.rare import least_level, log_interval
+from safeplan.reach.events.splitting import pilot
 from safeplan.reach.motion import motion
-from safeplan.reach.rare import least_level, log_interval
 from safeplan.reach.sets import Region
-from safeplan.reach.splitting import pilot
 from safeplan.types import Array, Belief, Reference
 
 

@@ -1,0 +1,1 @@
+"""Certificates: what finite samples prove about a risk, and which samples may."""

@@ -1,0 +1,1 @@
+"""Densities that were learned: flow maps from trajectories, conditional densities from recordings."""

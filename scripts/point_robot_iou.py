@@ -1,7 +1,7 @@
 """How well FISOR's learned infeasible set matches the true one of the point robot; picture and results file.
 
     safeplan train policy=fisor data=point_robot
-    python scripts/point_robot_iou.py RUN_FOLDER
+    python scripts/point_robot_iou.py
 
 Prints IoU and false-safe rate of {V_h > 0} beside those of "inside a disc now", and looks for states that the ground
 truth calls infeasible but from which random controls escape (there should be none).
@@ -29,7 +29,13 @@ from safeplan.training.checkpoint import load_model
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="run folder, checkpoint folder or .safetensors file")
+    parser.add_argument(
+        "run",
+        type=Path,
+        nargs="?",
+        default=Path("runs/train_fisor_point_robot/seed_0"),
+        help="run folder, checkpoint folder or .safetensors file; default: what the line above trains",
+    )
     parser.add_argument("--points", type=int, default=81, help="grid points per axis")
     parser.add_argument("--headings", type=int, default=8)
     parser.add_argument("--out", type=Path, default=Path("results/point_robot_iou.json"))

@@ -62,6 +62,9 @@ def explain(error: BaseException) -> str | None:
             return f"{key} must be given: {key}=..."
         if isinstance(e, ValidationError):
             return f"{e.full_key or e.key}={e.value}: {_first(e)}"
+        group = re.match(r"Could not override '(\w+)'\. No match in the defaults list", str(e))
+        if group:
+            return f"{group[1]} is no group of choices here: set its parts, such as {group[1]}.KEY=...; see --help"
     return _first(error)
 
 

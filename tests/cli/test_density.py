@@ -107,3 +107,9 @@ def test_plan_does_not_offer_systems(capsys):
     assert "system=car|dint|" in capsys.readouterr().out
     main(["plan", "--help"])
     assert "system=car|dint|" not in capsys.readouterr().out
+
+
+def test_a_system_by_name_is_for_this_command_alone(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["plan", "system=vdp"])
+    assert stop.value.code == 2 and "system is no group of choices here" in capsys.readouterr().err

@@ -1,7 +1,8 @@
 """Certificates as JSON, and whether what such a record claims follows from its own counts.
 
 A record holds counts, not simulations: the check recomputes the bound and every rule of the certificate's kind. Whether
-the counts are true is shown by drawing anew from the seeds (`planning.evidence` does that for plans).
+the counts are true is shown by drawing anew from the seeds (`planning.evidence` does that for plans). Of a tube only
+rank and size of the calibration set are checked: its radii come from errors that the record does not hold.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,7 +13,9 @@ from typing import Any
 import numpy as np
 
 from safeplan.errors import CertificateError, DataError
+from safeplan.reach.certificates import model_bound, tube
 from safeplan.reach.certificates.binomial import clopper_pearson
+from safeplan.reach.certificates.fresh import ASSUMES_FRESH
 from safeplan.reach.certificates.looks import Looks, boundary
 from safeplan.reach.certificates.model_bound import ModelCertificate, two_binomial
 from safeplan.reach.certificates.sequential import Sequential, anytime_upper
@@ -70,9 +73,8 @@ def faults(found: Record) -> list[str]:
         raise DataError(f"{kind} certificate: a field has the wrong type ({e})") from e
     except CertificateError as e:
         return [str(e)]
-    if not found.get("assumes"):
-        out.append("it does not say what it assumes")
-    return out
+    missing = [a for a in ASSUMED[kind] if a not in (found.get("assumes") or ())]
+    return out + [f"it does not say that it assumes: {a}" for a in missing]
 
 
 def _same(what: str, recorded: float, again: float) -> list[str]:
@@ -97,7 +99,9 @@ def _sequential(r: Record) -> list[str]:
 def _looks(r: Record) -> list[str]:
     allowed = boundary(r["looks"], r["gamma"], r["delta"], r["power"])
     out = [] if list(allowed) == list(r["allowed"]) else [f"allowed is {r['allowed']}, recomputed {list(allowed)}"]
-    n, k, done = r["counts"]["n"], r["counts"]["k"], r["done"]
+    n, k, done = _count(r["counts"]["n"]), _count(r["counts"]["k"]), _count(r["done"])
+    if done > len(allowed) or k > n:
+        return [*out, f"{k} hits of {n} draws after {done} of {len(allowed)} looks"]
     if n != (r["looks"][done - 1] if done else 0):
         out.append(f"{n} draws after {done} looks, planned at {r['looks']}")
     holds = done > 0 and k <= allowed[done - 1]
@@ -105,12 +109,13 @@ def _looks(r: Record) -> list[str]:
         out.append(
             f"holds is {r['holds']}, but {k} hits were seen where {allowed[done - 1] if done else 0} are allowed"
         )
-    return out + _same("upper", r["upper"], r["gamma"] if holds else 1.0)
+    return out + _spent(r) + _same("upper", r["upper"], r["gamma"] if holds else 1.0)
 
 
 def _model(r: Record) -> list[str]:
-    again = two_binomial(r["only_real"], r["only_model"], r["n"], r["model_k"], r["model_n"], r["delta"])
-    return _same("upper", r["upper"], again)
+    a, b, n, k, N = (_count(r[key]) for key in ("only_real", "only_model", "n", "model_k", "model_n"))
+    again = two_binomial(a, b, n, k, N, r["delta"])
+    return _spent(r) + _same("upper", r["upper"], again)
 
 
 def _tube(r: Record) -> list[str]:
@@ -118,8 +123,8 @@ def _tube(r: Record) -> list[str]:
     out = [] if rank == r["rank"] else [f"rank is {r['rank']}, recomputed {rank}"]
     if rank > r["n"]:
         out.append(f"{r['n']} trajectories are too few for alpha = {r['alpha']}")
-    if radius.shape != step.shape or not (radius >= step * (1 - AGREE)).all():
-        out.append("the radius of all steps at once is below that of one step at a time")
+    if not step.size or radius.shape != step.shape or not ((step >= 0) & (radius >= step * (1 - AGREE))).all():
+        out.append("radii are missing, negative, or smaller for all steps at once than for one step at a time")
     return out
 
 
@@ -129,4 +134,11 @@ CHECKS: Mapping[str, Callable[[Record], list[str]]] = {
     "looks": _looks,
     "model": _model,
     "tube": _tube,
+}
+ASSUMED: Mapping[str, tuple[str, ...]] = {
+    "clopper_pearson": ("the samples are independent of the plan: drawn from a seed that took no part in choosing it",),
+    "sequential": ASSUMES_FRESH,
+    "looks": (*ASSUMES_FRESH, "the looks were fixed before the first draw"),
+    "model": model_bound.ASSUMES,
+    "tube": tube.ASSUMES,
 }

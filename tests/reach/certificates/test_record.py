@@ -65,6 +65,17 @@ def test_each_kind_comes_out_again(kind):
         ("looks", {"holds": "flip"}),
         ("looks", {"gamma": 2.0}),
         ("model", {"only_real": 0, "only_model": 0, "model_k": 0}),
+        ("clopper_pearson", {"k": 0.2}),
+        ("clopper_pearson", {"k": True}),
+        ("clopper_pearson", {"attempt": 10}),
+        ("clopper_pearson", {"assumes": ["all is well"]}),
+        ("clopper_pearson", {"n": 4 * 10**9, "k": 0, "upper": 0.0}),
+        ("sequential", {"counts": {"stream": "s", "n": 1000, "k": 300}, "lowest": {"stream": "s", "n": 1000, "k": 0}}),
+        ("looks", {"done": 9}),
+        ("looks", {"counts": {"stream": "", "n": 100, "k": -1}}),
+        ("model", {"delta": 1.2, "attempt": 1}),
+        ("tube", {"radius": [], "per_step": []}),
+        ("tube", {"radius": [-0.5] * 3, "per_step": [-1.0] * 3}),
         ("tube", {"rank": 3}),
         ("tube", {"n": 5}),
         ("tube", {"radius": [0.0, 0.0, 0.0]}),
@@ -74,7 +85,10 @@ def test_every_change_is_found(kind, change):
     found = made()[kind]
     if change.get("holds") == "flip":
         change = {"holds": not found["holds"]}
-    assert faults({**found, **change})
+    try:
+        assert faults({**found, **change})
+    except DataError as e:  # of another type
+        assert "wrong type" in str(e)
 
 
 def test_what_is_no_record_is_refused():

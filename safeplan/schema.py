@@ -15,8 +15,10 @@ from safeplan.errors import ConfigError
 ENVS = ("hovercraft", "driving", "point_robot")
 IMAGES = ("mnist", "fashion", "cifar10")
 PLANNERS = ("safeplan", "mpc", "fisor", "density_mpc", "fan")
-POLICIES = ("fisor", "trajectory", "image", "classifier")
-DATA = ("point_robot", "hovercraft", "driving", "velocity", "file", *IMAGES)
+LIMITED = ("bc_safe", "bcq_lag", "cpq", "coptidice")  # rivals that are trained for one cost limit
+RIVALS = ("bc", *LIMITED, "cdt", "trebi")  # of FISOR
+POLICIES = ("fisor", "one_step", "trajectory", "image", "classifier", *RIVALS)
+DATA = ("point_robot", "hovercraft", "driving", "velocity", "dsrl", "file", *IMAGES)
 CASES = (
     "vdp",
     "dint",
@@ -31,7 +33,7 @@ CASES = (
 )
 SAMPLERS = ("euler", "ddim", "ddpm", "heun", "dpmpp_2m")
 DEVICES = ("auto", "cpu", "cuda")
-MISSING = "???"  # OmegaConf's mark of a value that must be given
+MISSING: Any = "???"  # OmegaConf's mark of a value that must be given
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -59,6 +61,7 @@ RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {  # what is expected, wh
     "finite": ("a finite number", lambda v: math.isfinite(v)),
     "positive": ("a finite number above 0", lambda v: 0 < v < math.inf),
     "not negative": ("a finite number of at least 0", lambda v: 0 <= v < math.inf),
+    "limit": ("a number of at least 0 (inf: no limit)", lambda v: v >= 0),
     "at least 1": ("a finite number of at least 1", lambda v: 1 <= v < math.inf),
     "inside (0, 1)": ("a number between 0 and 1, both excluded", lambda v: 0 < v < 1),
     "in [0, 1)": ("a number of at least 0 and below 1", lambda v: 0 <= v < 1),
@@ -322,8 +325,9 @@ GUIDANCE = tuple(f.name for f in fields(GuidanceConfig) if f.name != "chain")
 class DataConfig:
     """Where the logs come from."""
 
-    kind: str = MISSING  # point_robot | hovercraft | driving | velocity | file | mnist | fashion | cifar10
+    kind: str = MISSING  # point_robot | hovercraft | driving | velocity | dsrl | file | mnist | fashion | cifar10
     path: str | None = None  # the .hdf5 file (DSRL layout) of data=file; the folder of an image set
+    task: str | None = None  # of data=dsrl, one of the 38: BallCircle, CarGoal1, AntVelocity, easymean ...
     seed: int = 0  # of logs that are generated on first use
     system: str | None = None  # vehicle of the log, for policy=trajectory: hovercraft | driving
 
@@ -331,6 +335,32 @@ class DataConfig:
         one_of("data.kind", self.kind, DATA)
         if self.kind == "file" and not self.path:
             raise ConfigError("data=file needs data.path=FILE.hdf5")
+        if self.kind == "dsrl" and not self.task:
+            raise ConfigError("data=dsrl needs data.task=TASK, such as BallCircle")
+        if self.task and self.kind not in ("dsrl", MISSING):
+            raise ConfigError(f"data.task={self.task} goes with data=dsrl, not with data={self.kind}")
+
+
+@dataclass(frozen=True)
+class TeacherConfig:
+    """Who is distilled."""
+
+    teacher: str = MISSING  # a trained FISOR: the folder of its run, or a .safetensors file
+
+    def __post_init__(self) -> None:
+        if not self.teacher:
+            raise ConfigError("policy.teacher is empty: give the folder of a run of policy=fisor, or its .safetensors")
+
+
+@dataclass(frozen=True)
+class LimitConfig:
+    """What is allowed."""
+
+    limit: float = MISSING  # cost that an episode may have; inf: any
+
+    def __post_init__(self) -> None:
+        if self.limit != MISSING:
+            in_range(self, "policy", {"limit": "limit"})
 
 
 @dataclass

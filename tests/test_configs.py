@@ -1,6 +1,7 @@
 """Every option file composes, converts and says something new; every setting is commented; unknown keys are refused."""
 
 import dataclasses
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,10 @@ from omegaconf import OmegaConf
 
 import safeplan.guidance
 from safeplan import build, schema
+from safeplan.baselines.offline import RIVALS, TABLE
 from safeplan.build.settings import freeze
 from safeplan.cli.complain import explain, refuse_extras
-from safeplan.cli.help import GROUPS, comments, options
+from safeplan.cli.help import GROUPS, comments, options, schema_of
 from safeplan.diffusion import SAMPLERS
 from safeplan.dynamics.systems import systems
 from safeplan.errors import ConfigError
@@ -25,6 +27,8 @@ USES["sample"] = ("model", "guidance")
 USES["density"] = ("system",)
 PRESETS = {"fisor_official": "fisor"}  # other values of a kind's settings
 GIVEN = {"verify": ["plan=p.json"], "data_check": ["path=x.hdf5"], "data_import": ["source=x.csv", "out=x.hdf5"]}
+NEEDS = {"data=file": ["data.path=x.hdf5"], "data=dsrl": ["data.task=BallCircle"]}
+NEEDS |= {f"policy={p}": ["policy.limit=10"] for p in schema.LIMITED} | {"policy=one_step": ["policy.teacher=x"]}
 CHOICES = [(c, f"{g}={o}") for c, groups in USES.items() for g in groups for o in options(g)]
 SETTINGS = [c for c in vars(schema).values() if dataclasses.is_dataclass(c)]
 
@@ -41,7 +45,7 @@ def composed(command: str, *overrides: str):
 @pytest.mark.parametrize(("command", "choice"), [(c, "") for c in build.COMMANDS] + CHOICES)
 def test_every_choice_composes_and_converts(command, choice):
     extra = GIVEN.get(command, [choice] if choice else [])
-    extra += ["data.path=x.hdf5"] if choice == "data=file" else []
+    extra += NEEDS.get(choice, [])
     cfg = composed(command, *extra)
     assert isinstance(cfg, build.COMMANDS[command])
     group, _, option = choice.partition("=")
@@ -57,6 +61,11 @@ def test_the_tables_cover_the_schema():
     assert set(options("env")) == set(schema.ENVS) == set(build.ENV_IDS) == set(build.SYSTEMS)
     assert set(options("data")) == set(schema.DATA)
     assert set(options("policy")) == {*schema.POLICIES, *PRESETS}
+    assert {schema_of("policy", o) for o in options("policy")} == set(schema.POLICIES) <= set(build.SETTINGS)
+    assert set(schema.RIVALS) == set(RIVALS)
+    homes = {name: getattr(import_module(module), cls) for name, (module, cls) in TABLE.items()}
+    assert set(schema.LIMITED) == {name for name, cls in homes.items() if cls.limited}
+    assert all(issubclass(build.settings_class(name), cls.Settings) for name, cls in homes.items())
     assert set(options("guidance")) == {*schema.GUIDANCE, "none"}
     assert set(options("model")) == set(schema.IMAGES) == set(SETS)
     assert set(options("system")) == set(schema.CASES) == set(systems())
@@ -78,7 +87,8 @@ def test_tuned_values_belong_to_a_choice():
     for path in (CONFIGS / "rivals").glob("*.yaml"):
         assert set(yaml.safe_load(path.read_text())) <= set(schema.PLANNERS)
     for path in (CONFIGS / "policy" / "tuned").glob("*.yaml"):
-        policy, data = next((p, path.stem[len(p) + 1 :]) for p in schema.POLICIES if path.stem.startswith(p))
+        policy = max((p for p in schema.POLICIES if path.stem.startswith(p)), key=len)
+        data = path.stem[len(policy) + 1 :]
         assert data in schema.DATA
         values = yaml.safe_load(path.read_text()) or {}
         cfg = composed("train", f"policy={policy}", f"data={data}")
@@ -90,7 +100,9 @@ def test_no_file_repeats_a_default():
     classes = {"planner": build.settings_class("planner"), "env": schema.EnvConfig, "data": schema.DataConfig}
     files = [(p, classes[p.parent.name]) for g in ("env", "data") for p in (CONFIGS / g).glob("*.yaml")]
     files += [(p, classes["planner"]) for p in (CONFIGS / "planner").rglob("*.yaml")]
-    files += [(p, build.settings_class(p.stem.split("_")[0])) for p in (CONFIGS / "policy").rglob("*.yaml")]
+    for path in (CONFIGS / "policy").rglob("*.yaml"):
+        policy = max((p for p in schema.POLICIES if path.stem.startswith(p)), key=len)
+        files.append((path, build.settings_class(policy)))
     files += [(CONFIGS / f"{c}.yaml", cls) for c, cls in build.COMMANDS.items()]
     for path, cls in files:
         default = {f.name: f.default for f in dataclasses.fields(cls)}
@@ -119,6 +131,10 @@ def test_every_setting_is_commented(cls):
         ("plan", "env.dificulty=1", ("'dificulty'", "'difficulty'", "max_seconds")),
         ("plan", "sed=1", ("'sed'", "'seed'", "device")),
         ("train", "policy.gama=1", ("'gama'", "'gamma'")),
+        ("train", "policy=bcq_lga", ("policy=bcq_lga", "'bcq_lag'", "one_step")),
+        ("train", "policy=cpq", ("policy.limit must be given",)),
+        ("train", "policy=one_step", ("policy.teacher must be given",)),
+        ("train", "data=dsrll", ("data=dsrll", "'dsrl'")),
         ("plan", "env=hovrcraft", ("env=hovrcraft", "'hovercraft'", "driving")),
         ("plan", "guidance=cgf", ("guidance=cgf", "'cfg'", "energy")),
         ("plan", "planner.horizon=long", ("planner.horizon=long", "Integer")),
@@ -150,6 +166,12 @@ def test_hydras_refusals_name_the_setting(command, override, words):
         ("train", "updates=0", "updates=0"),
         ("train", "data.kind=file", "data.path=FILE.hdf5"),
         ("train", "policy.pick=best", "minqc"),
+        ("train", "data=dsrl", "data.task=TASK"),
+        ("train", "data.task=BallCircle", "goes with data=dsrl, not with data=point_robot"),
+        ("train", "policy=bc_safe policy.limit=-1", "policy.limit is -1.0, expected a number of at least 0"),
+        ("train", "policy=cpq policy.limit=nan", "policy.limit is nan"),
+        ("train", "policy=cpq policy.limit=1 policy.strangers=2", "cpq.strangers is 2.0"),
+        ("train", "policy=one_step policy.teacher=''", "policy.teacher is empty"),
         ("evaluate", "planners=[safeplan,mcp]", "'mpc'"),
         ("evaluate", "split=train", "tune, eval"),
         ("density", "system.kind=vpd", "Did you mean 'vdp'"),
@@ -160,7 +182,7 @@ def test_hydras_refusals_name_the_setting(command, override, words):
 )
 def test_our_refusals_name_the_setting(command, override, words):
     with pytest.raises(ConfigError, match=r"\w") as caught:
-        composed(command, override)
+        composed(command, *override.split())
     assert words in str(caught.value)
 
 

@@ -116,13 +116,11 @@ def planner(
 
 def weight_digests(kind: str, weights: str, fisor_weights: str) -> dict[str, str]:
     """SHA-256 of the weights that settings stand for, by role; "none" where there are none."""
-    from safeplan.training.checkpoint import latest
+    from safeplan.training.checkpoint import model_file
 
     out = {}
     for role, given in (("trajectory", weights), ("fisor", fisor_weights)):
-        path = shipped_weights(kind, role) if given == "auto" else Path(given)
-        if path.is_dir():
-            path = (latest(path) or path) / "model.safetensors"
+        path = model_file(shipped_weights(kind, role) if given == "auto" else given)
         out[role] = digest(path) if path.is_file() else "none"
     return out
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+from functools import cache
 from typing import Any, get_type_hints
 
 from safeplan import schema
@@ -21,9 +22,22 @@ COMMANDS = {
 SETTINGS = {
     "planner": ("safeplan.planning.config", "PlannerConfig"),
     "fisor": ("safeplan.feasibility.config", "FisorConfig"),
+    "one_step": ("safeplan.feasibility.one_step", "OneStepConfig"),
     "trajectory": ("safeplan.training.trajectory", "TrajectoryConfig"),
     "image": ("safeplan.imaging.config", "ImageConfig"),
     "classifier": ("safeplan.imaging.config", "ClassifierConfig"),
+    "bc": ("safeplan.baselines.offline.bc", "BcConfig"),
+    "bc_safe": ("safeplan.baselines.offline.bc", "BcConfig"),
+    "bcq_lag": ("safeplan.baselines.offline.bcq_lag", "BcqLagConfig"),
+    "cpq": ("safeplan.baselines.offline.cpq", "CpqConfig"),
+    "coptidice": ("safeplan.baselines.offline.coptidice", "CoptidiceConfig"),
+    "cdt": ("safeplan.baselines.offline.cdt", "CdtConfig"),
+    "trebi": ("safeplan.baselines.offline.trebi", "TrebiConfig"),
+}
+# what the command line must know beyond them
+EXTRAS: dict[str, type] = {
+    "one_step": schema.TeacherConfig,
+    **dict.fromkeys(schema.LIMITED, schema.LimitConfig),
 }
 NEEDS = {"plan": ("planner",), "train": schema.POLICIES, "evaluate": ("planner",)}  # command -> SETTINGS
 
@@ -51,10 +65,20 @@ def freeze(twin: Any) -> Any:
     return cls(**{f.name: getattr(twin, f.name) for f in dataclasses.fields(cls)})
 
 
+@cache
 def settings_class(name: str) -> type:
-    """The frozen settings class behind a name of SETTINGS."""
+    """The frozen settings class behind a name of SETTINGS, with the fields and checks that EXTRAS adds."""
     module, cls = SETTINGS[name]
-    return getattr(importlib.import_module(module), cls)
+    own, extra = getattr(importlib.import_module(module), cls), EXTRAS.get(name)
+    if extra is None:
+        return own
+
+    def check(self: Any) -> None:
+        for part in (own, extra):
+            part.__post_init__(self)
+
+    namespace = {"__doc__": own.__doc__, "__post_init__": check}
+    return dataclasses.make_dataclass(own.__name__, [], bases=(own, extra), namespace=namespace, frozen=True)
 
 
 def register(command: str) -> None:

@@ -7,6 +7,8 @@ import textwrap
 from importlib import resources
 from typing import Any
 
+from safeplan.schema import one_of
+
 GROUPS = ("env", "planner", "policy", "data", "model", "system", "guidance")
 FLAGS = """\
 Hydra flags:
@@ -41,6 +43,15 @@ def options(group: str) -> list[str]:
     """Names of the option files of a group."""
     folder = resources.files("safeplan.configs") / group
     return sorted(p.name[:-5] for p in folder.iterdir() if p.name.endswith(".yaml"))
+
+
+def schema_of(group: str, option: str) -> str:
+    """The name of the settings that an option file fills. Raises ConfigError for an option that is not there."""
+    import yaml
+
+    one_of(group, option, options(group))
+    file = resources.files("safeplan.configs") / group / f"{option}.yaml"
+    return yaml.safe_load(file.read_text())["defaults"][0]["/schema@_here_"]
 
 
 def chosen(command: str) -> list[str]:

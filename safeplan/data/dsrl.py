@@ -6,6 +6,7 @@ The numbers are those of `dsrl.infos` 0.1.0, every digit; `tests/dsrl` compares 
 from dataclasses import dataclass
 
 from safeplan.errors import DataError
+from safeplan.schema import did_you_mean
 from safeplan.types import Array
 
 SUITES = ("bullet", "safety", "metadrive")
@@ -140,7 +141,8 @@ def find_task(name: str) -> Task:
     for task in _ROWS:
         if name in (task.name, task.id, task.file):
             return task
-    raise DataError(f"DSRL task {name!r} is unknown: use one of {', '.join(TASKS)}, or an id like {_ROWS[0].id}")
+    known = f"Use one of {', '.join(TASKS)}, or an id like {_ROWS[0].id}"
+    raise DataError(f"DSRL task {name!r} is unknown.{did_you_mean(name, TASKS)} {known}")
 
 
 def normalized_return(task: Task, ret: float | Array) -> float | Array:

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from safeplan.data.catalog import DATA
 from safeplan.data.download import download, file_sha256
 from safeplan.data.dsrl import find_task
 from safeplan.data.hdf5 import Log, read_log
@@ -14,12 +15,19 @@ ADDRESS = "https://huggingface.co/datasets/YYY-45/DSRL/resolve/main/"
 
 
 def folder() -> Path:
-    """Where the files are looked for and kept."""
+    """Where the files are looked for first, and kept."""
     return Path(os.environ.get(FOLDER) or Path.home() / ".dsrl" / "datasets")
 
 
+def locate_file(file: str) -> Path:
+    """A file in `folder()`, else in `$SAFEPLAN_DATA` or `dsrl/` there; where it would be kept, when it is nowhere."""
+    own = os.environ.get(DATA)
+    elsewhere = [Path(own) / file, Path(own) / "dsrl" / file] if own else []
+    return next((p for p in (folder() / file, *elsewhere) if p.is_file()), folder() / file)
+
+
 def fetch(name: str, *, address: str = ADDRESS) -> Path:
-    """The file of a task, downloaded when it is not in the folder yet.
+    """The file of a task, downloaded into the folder when it is nowhere yet.
 
     A download is checked against the server's checksum, which is kept beside it as `FILE.sha256` (`sha256sum -c` reads
     it) for `check`. A file that somebody else put into the folder is taken as it is.
@@ -32,11 +40,11 @@ def fetch(name: str, *, address: str = ADDRESS) -> Path:
         DataError: an unknown name; no network; the checksum differs.
     """
     file = find_task(name).file
-    path = folder() / file
+    path = locate_file(file)
     if not path.is_file():
         remedy = (
             f"Where there is a network, put {file} from {ADDRESS} into a folder, then set the environment variable "
-            f"{FOLDER} to it (now {folder()})"
+            f"{FOLDER} to it (now {folder()}; {DATA} is looked into as well)"
         )
         note = path.with_name(f"{file}.sha256")
         note.unlink(missing_ok=True)  # of a file that is no longer there

@@ -84,6 +84,12 @@ def save_model(path: Path, kind: str, tensors: dict[str, torch.Tensor], meta: di
     return path
 
 
+def model_file(path: str | Path) -> Path:
+    """The `.safetensors` file meant by one, a checkpoint folder, or a run folder; it need not exist."""
+    path = Path(path)
+    return (latest(path) or path) / MODEL if path.is_dir() else path
+
+
 def load_model(path: str | Path) -> Model:
     """Read one `.safetensors` file, a checkpoint folder, or a run folder (its newest checkpoint); runs no code.
 
@@ -92,10 +98,7 @@ def load_model(path: str | Path) -> Model:
     """
     from safetensors import SafetensorError, safe_open
 
-    path = Path(path)
-    if path.is_dir():
-        folder = latest(path) or path
-        path = folder / MODEL
+    path = model_file(path)
     if not path.is_file():
         if path.name == MODEL and path.parent.parent.name == "checkpoints" and path.parent.is_dir():
             raise CheckpointError(f"checkpoint {path}: no such file. {_remedy(path)}")

@@ -69,9 +69,12 @@ class OneStepLearner:
 
 
 def one_step_from_log(
-    log: Log, teacher: FisorPolicy, config: OneStepConfig | None = None, *, seed: int = 0
+    log: Log, teacher: FisorPolicy, config: OneStepConfig | None = None, *, seed: int = 0, origin: str = ""
 ) -> tuple[OneStepLearner, TransitionSource]:
     """Learner and source for `train`, on the teacher's device; the log gives states alone.
+
+    Args:
+        origin: SHA-256 of the teacher's file; where it is given, a run goes on with no other teacher.
 
     Raises:
         ShapeError: the log's observations are not those that the teacher learned from.
@@ -86,5 +89,6 @@ def one_step_from_log(
         torch.default_generator.manual_seed(fold(seed, "one_step", "init"))
         policy = OneStepPolicy(teacher, config)
     facts = {"obs_size": teacher.obs_size, "act_size": teacher.act_size, "reward_scale": teacher.reward_scale}
+    facts |= {"sha256": origin} if origin else {}
     source = TransitionSource({"observations": log.observations}, config.batch, log.digest(), teacher.device)
     return OneStepLearner(policy, {"fisor": asdict(teacher.config), **facts}), source

@@ -16,6 +16,7 @@ FILE = "SafetyBallCircle-v0-80-886.hdf5"
 def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("DSRL_DATASET_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.delenv("SAFEPLAN_DATA", raising=False)
     return tmp_path / "data"
 
 
@@ -43,6 +44,15 @@ def test_a_file_of_the_users_is_taken_as_it_is(folder):
     np.testing.assert_array_equal(load_task(FILE).observations, log.observations)
 
 
+@pytest.mark.parametrize("below", ["", "dsrl"])
+def test_files_under_the_projects_own_variable_count_too(folder, tmp_path, monkeypatch, below):
+    theirs = write_log(tmp_path / "mine" / below / FILE, make())
+    monkeypatch.setenv("SAFEPLAN_DATA", str(tmp_path / "mine"))
+    assert fetch("BallCircle", address="http://127.0.0.1:9/") == theirs and not folder.exists()
+    ours = write_log(folder / FILE, make(20))
+    assert fetch("BallCircle") == ours
+
+
 def test_a_wrong_checksum_leaves_no_file(folder):
     with serve(Site({FILE: b"something"}, checksum="wrong")) as site, pytest.raises(DataError, match="expected 0000"):
         fetch("BallCircle", address=site.address)
@@ -53,5 +63,5 @@ def test_no_network(folder):
     with pytest.raises(DataError, match=rf"refused.*put {FILE} from https://.*DSRL_DATASET_DIR.*{folder}") as caught:
         fetch("BallCircle", address="http://127.0.0.1:9/")
     assert "\n" not in str(caught.value)
-    with pytest.raises(DataError, match="'BallSquare' is unknown"):
-        fetch("BallSquare")
+    with pytest.raises(DataError, match=r"'BallSqare' is unknown\. Did you mean 'BallCircle'\? Use one of AntCircle"):
+        fetch("BallSqare")

@@ -22,22 +22,22 @@ class BcqLagConfig:
     """As the DSRL benchmark's code has them [dsrl]; `candidates` when acting is from memory of [bcq]'s code."""
 
     batch: int = 512  # rows per update
-    gamma: float = 0.99
+    gamma: float = 0.99  # discount of both critics
     reward_scale: float = 0.1  # rewards are multiplied by it
     target_rate: float = 0.005  # Polyak step of the targets
     actor_lr: float = 1e-3  # Adam, of the perturbation
-    critic_lr: float = 1e-3
-    cvae_lr: float = 1e-3
+    critic_lr: float = 1e-3  # Adam, of both critics
+    cvae_lr: float = 1e-3  # Adam, of the CVAE that proposes actions
     hidden: int = 256  # width of the two hidden layers of critics and perturbation
-    cvae_hidden: int = 400
+    cvae_hidden: int = 400  # width of the CVAE's hidden layers
     kl_weight: float = 0.5  # of the CVAE's divergence
     reach: float = 0.05  # largest perturbation of a proposed action
     lower_share: float = 0.75  # of the lower head in reward targets, of the upper one in cost targets
     samples: int = 10  # proposals per next state
     candidates: int = 100  # proposals per state when acting
-    kp: float = 0.1  # gains of the multiplier
-    ki: float = 0.003
-    kd: float = 0.001
+    kp: float = 0.1  # gain of the multiplier: proportional
+    ki: float = 0.003  # integral
+    kd: float = 0.001  # derivative
     normalize: bool = False  # observations to zero mean and unit variance (not in that code)
 
     def __post_init__(self) -> None:

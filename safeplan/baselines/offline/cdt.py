@@ -27,9 +27,9 @@ class CdtConfig:
 
     batch: int = 2048  # windows per update
     context: int = 10  # steps that the transformer sees
-    width: int = 128
-    blocks: int = 3
-    heads: int = 8
+    width: int = 128  # of the transformer; a multiple of heads
+    blocks: int = 3  # of the transformer
+    heads: int = 8  # of attention, in each block
     dropout: float = 0.1
     lr: float = 1e-4  # AdamW
     weight_decay: float = 1e-4

@@ -23,12 +23,12 @@ class CoptidiceConfig:
     """As the DSRL benchmark's code has them [dsrl], but for the multiplier: see `multiplier_lr`."""
 
     batch: int = 512  # rows per update
-    gamma: float = 0.99
+    gamma: float = 0.99  # discount of rewards and costs
     reward_scale: float = 0.1  # rewards are multiplied by it
     actor_lr: float = 1e-4  # Adam
     critic_lr: float = 1e-4  # of nu, chi and tau
     multiplier_lr: float = 1e-2  # projected ascent: reaches 0; their Adam at 1e-4 takes some 10^4 updates per unit
-    multiplier_start: float = 1.0
+    multiplier_start: float = 1.0  # where the multiplier begins; 0 without a limit
     hidden: int = 256  # width of the two hidden layers of all networks
     alpha: float = 0.5  # weight of the divergence from the log: larger stays closer to it
     cost_slack: float = 0.01  # KL radius in which the cost is estimated at its worst; 0: the plain estimate

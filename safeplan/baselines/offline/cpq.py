@@ -21,17 +21,17 @@ class CpqConfig:
     """As the DSRL benchmark's code has them [dsrl]."""
 
     batch: int = 512  # rows per update
-    gamma: float = 0.99
+    gamma: float = 0.99  # discount of both critics
     reward_scale: float = 0.1  # rewards are multiplied by it
     target_rate: float = 0.005  # Polyak step of the targets
     actor_lr: float = 1e-4  # Adam
-    critic_lr: float = 1e-3
-    cvae_lr: float = 1e-3
+    critic_lr: float = 1e-3  # Adam, of both critics
+    cvae_lr: float = 1e-3  # Adam, of the CVAE that knows the log's actions
     alpha_lr: float = 1e-3  # ascent of the penalty's weight
-    alpha_max: float = 1.0
-    actor_hidden: int = 300
-    critic_hidden: int = 400
-    cvae_hidden: int = 400
+    alpha_max: float = 1.0  # largest weight of the penalty
+    actor_hidden: int = 300  # width of the actor's hidden layers
+    critic_hidden: int = 400  # of the critics'
+    cvae_hidden: int = 400  # of the CVAE's
     kl_weight: float = 0.5  # of the CVAE's divergence
     samples: int = 10  # actions of the policy per state that the penalty looks at
     strangers: float = 0.25  # share of them, those of largest divergence, that count as out of the log

@@ -27,8 +27,8 @@ class TrebiConfig:
     batch: int = 128  # windows per update
     horizon: int = 16  # steps of a sample
     width: int = 64  # of the temporal transformer
-    blocks: int = 3
-    heads: int = 4
+    blocks: int = 3  # of the temporal transformer
+    heads: int = 4  # of attention, in each block
     value_hidden: int = 256  # width of the two hidden layers of the value
     lr: float = 3e-4  # Adam, both networks
     ema_rate: float = 0.005  # of the denoiser that samples; larger at first

@@ -102,9 +102,12 @@ def main(argv: list[str] | None = None) -> int:
             )
         better[h] = wins
         print(f"{h} s: the flow is above the linear model on {wins} of {len(rows)} held-out recordings")
-    write(args.out / "density_black_box.json", {**header, "rows": rows, "flow_better": better})
+    write(
+        args.out / f"density_black_box{'_quick' if args.quick else ''}.json",
+        {**header, "rows": rows, "flow_better": better},
+    )
     study.unlink()  # whole: the next run starts anew
-    print(f"results: {args.out}/density_black_box.json")
+    print(f"results: {args.out}/density_black_box{'_quick' if args.quick else ''}.json")
     return 0
 
 

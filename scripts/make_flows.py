@@ -33,7 +33,7 @@ CARD = """# Learned flows of the density work
 **What for.** `safeplan.build.shipped_flow(NAME).push(x, theta, times)` gives states and log-gain of the closed loops in
 `safeplan/dynamics/systems/` without integrating them; `scripts/density_table.py` says how exactly.
 
-**Made with** `python scripts/make_flows.py` (seed 0, device cpu): simulated trajectories from Sobol starts, RK4.
+**Made with** `python scripts/make_flows.py`: simulated trajectories from Sobol starts, RK4.
 
 **Not guaranteed.** A flow knows the start box, the parameters and the controls that it was taught with; elsewhere it
 extrapolates. A probability from it is an estimate: `reach.certify_with_model` bounds what it may be off.

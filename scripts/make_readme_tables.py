@@ -167,7 +167,7 @@ def particles(data: dict) -> str:
                     "ms": f"{r['ms']:.2f}",
                     "million particle-steps / s": f"{r['particle_steps_per_s'] / 1e6:.1f}",
                     "x numpy": f"{r['times_numpy']:.1f}",
-                    "x memory limit": f"{r['times_memory_limit']:.1f}",
+                    "x streaming": f"{r['times_streaming']:.1f}",
                 }
             )
         else:

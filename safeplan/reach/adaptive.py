@@ -68,14 +68,15 @@ def adaptive_rollout(
             def rate(t: float, z: Array, u: tuple = u, theta: tuple = theta, begun: int = begun) -> Array:
                 nonlocal calls
                 calls += 1
-                if calls - begun > MOST_CALLS or not np.isfinite(z).all():
+                out = np.asarray(NUMPY.pack(system.f(0.0, tuple(z), u, theta, NUMPY)), float)
+                if calls - begun > MOST_CALLS or not np.isfinite(out).all():
                     raise RanAway
-                return np.asarray(NUMPY.pack(system.f(0.0, tuple(z), u, theta, NUMPY)), float)
+                return out
 
             with np.errstate(all="ignore"):
                 try:
                     done = solve_ivp(rate, (0.0, reference.dt), x, method=solver, rtol=rtol, atol=atol)
-                except (RanAway, ValueError):  # ValueError: a NaN reached the linear algebra of an implicit solver
+                except RanAway:
                     break
             x = done.y[:, -1]
             if not done.success or not np.isfinite(x).all():

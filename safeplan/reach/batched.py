@@ -90,7 +90,7 @@ def _compiled(system: Equations, region: Region | None, dt: float) -> Step:
 
 
 class Pushed(NamedTuple):
-    """Least level `[B, P]` over all times (infinite without a region) and, if kept, states `[T, n, B, P]`."""
+    """Least level `[B, P]` over the RK4 steps (infinite without a region) and, if kept, states `[T, n, B, P]`."""
 
     worst: Tensor
     states: Tensor | None
@@ -116,6 +116,8 @@ def push_plans(
         compiled: `torch.compile` the step, worth its half minute from some hundred calls on (kept for a region by
             identity: keep yours).
     """
+    if region is not None and max(region.axes) >= system.n:
+        raise ShapeError(f"push_plans: the region has axes {region.axes}, but the states have {system.n} components")
     like = torch.zeros(()) if like is None else like
     plans = stack_plans(references, like)
     x, theta = stack_particles(draw, like)
@@ -137,5 +139,6 @@ def push_plans(
 
 
 def risks(pushed: Pushed) -> Tensor:
-    """`[B]` share of the particles that were ever inside; NaN counts as inside."""
+    """`[B]` share of the particles that were inside at any RK4 step; NaN counts as inside. What lies between the steps
+    is looked at by `events.probability`."""
     return (~(pushed.worst > 0)).to(pushed.worst.dtype).mean(-1)

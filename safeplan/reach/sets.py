@@ -93,7 +93,7 @@ class Ball(_Moving):
 
     def level(self, x: Any, t: Any = 0.0, xp: Any = NUMPY) -> Any:
         d = _offsets(x, t, self.center, self.velocity, self.axes, self.angles, xp)
-        return xp.sqrt(sum(v * v for v in d) + 1e-18) - self.radius  # the offset keeps the gradient finite
+        return xp.sqrt(sum(v * v for v in d) + 1e-18) - 1e-9 - self.radius  # the offset keeps the gradient finite
 
 
 @dataclass(frozen=True, eq=False)

@@ -43,6 +43,11 @@ class PairSource:
         self.steps, self.stride, self.config = len(data.times) - 1, data.stride, config
         self.step_s = float(data.times[1] - data.times[0])
         self.most = config.reach + config.reach // 4  # a net is least exact at the ends of what it has seen
+        if not config.restarts and config.reach < self.steps:
+            raise ConfigError(
+                f"flow.restarts=false with flow.reach={config.reach}: the flow would be asked from states that it "
+                f"never started from; give a reach of {self.steps}, the whole trajectory"
+            )
         self.labelled = data.gain is not None
         gain = data.gain if data.gain is not None else np.zeros((len(data.times), data.states.shape[2]))
         joint = np.concatenate([data.states, gain[:, None]], 1)
@@ -74,8 +79,11 @@ class PairSource:
         """Pairs of the longest duration, which set the scales of a net."""
         g, reach = torch_rng(seed, "scales"), min(self.config.reach, self.stride, self.steps)
         run = torch.randint(len(self.values), (most,), generator=g)
-        starts = (self.steps - reach) // reach + 1 if self.config.restarts else 1
-        first = torch.randint(starts, (most,), generator=g) * reach
+        if self.config.restarts:  # as many whole ones as fit into a stretch, in any stretch that is recorded whole
+            stretch = torch.randint(max(self.steps // self.stride, 1), (most,), generator=g) * self.stride
+            first = stretch + torch.randint(self.stride // reach, (most,), generator=g) * reach
+        else:
+            first = torch.zeros(most, dtype=torch.long)
         return self._pairs(run, first, torch.full((most,), reach))
 
 

@@ -72,9 +72,24 @@ def test_boxes_of_another_time_and_of_no_file_are_refused(table, tmp_path):
         table.main(["--quick", "--boxes", str(file), "--out", str(tmp_path)])
 
 
+def file_of(boxes, folder):
+    boxes.save(folder / "any.npz")
+    return folder / "any.npz"
+
+
 def test_what_cannot_be_done_says_so(table, tmp_path):
     boxes = table.boxes_of("car", tmp_path)
-    row = table.job(False, str(tmp_path), None, "car | published recipe, 1,000 trajectories", 0)
+    row = table.job(False, str(tmp_path), None, "car | published recipe (fewer epochs), 1,000", 0)
     assert "box_rms" in row["result"] and row["cpu_s"] > 0
     assert table.published_score(system("hovercraft"), None) == {}
+    kop = table.published_score(system("kop"), None)
+    assert set(kop) == {"kl_rk4"} and kop["kl_rk4"] > 0  # Euler steps of 0.125 run to infinity there
+    row = table.job(
+        False,
+        str(tmp_path),
+        str(file_of(boxes, tmp_path)),
+        "kop | published recipe (fewer epochs), 1,000",
+        0,
+    )
+    assert "to infinity" in row["result"]["refused"]
     assert len(boxes.p) == 300 and (tmp_path / "density_boxes" / "car.npz").is_file()

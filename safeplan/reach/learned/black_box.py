@@ -22,6 +22,8 @@ def simulate_black_box(
 ) -> Trajectories:
     """Drive `step` for `steps` times; log-gain falls by log |det J| in each, J by central differences.
 
+    The simulator must be deterministic: noise of its own would pass for motion, and swamp J.
+
     Args:
         step: the simulator over `step_s` seconds, started anew from any state, each row by itself.
         eps: size of the differences, one or `[n]`; the simulator's own error must be smaller by far. None leaves the
@@ -33,6 +35,10 @@ def simulate_black_box(
     """
     x = np.asarray(draw.x, float)
     P, n = x.shape
+    if eps is not None and not (np.asarray(eps) > 0).all():
+        raise ShapeError(f"black box: eps is {eps}, expected sizes above 0, or None")
+    if draw.theta.shape[1] > 1 and not np.isfinite(stretch_s):
+        raise DataError(f"black box: theta has {draw.theta.shape[1]} slices; say with stretch_s how long each holds")
     states, gains, gain = [x], [np.zeros(P)], np.zeros(P)
     for k in range(steps):
         s = 0 if draw.theta.shape[1] == 1 else min(int(k * step_s / stretch_s + 1e-9), draw.theta.shape[1] - 1)

@@ -10,7 +10,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from safeplan.errors import CapabilityError, ShapeError
+from safeplan.errors import CapabilityError, SafeplanError, ShapeError
 from safeplan.rng import fold, torch_rng
 
 MOST_JUDGED = 2000  # rows that say when to stop: more cost time and tell no more
@@ -57,12 +57,17 @@ def linear_gaussian(context: Tensor, target: Tensor, ridge: float = 1e-6) -> Lin
         ShapeError: shapes other than `[N, c]` and `[N, d]`, or values that are not finite.
     """
     _pairs(context, target)
-    A = torch.cat([context, torch.ones_like(context[:, :1])], 1)
-    gram = A.T @ A + ridge * len(A) * torch.eye(A.shape[1], dtype=A.dtype)
-    weight = torch.linalg.solve(gram, A.T @ target)
-    e = target - A @ weight
-    jitter = 1e-9 * e.square().mean() * torch.eye(e.shape[1], dtype=e.dtype)
-    return LinearGaussian(weight, torch.linalg.cholesky(e.T @ e / len(e) + jitter))
+    wide, out = context.double(), target.double()
+    center, spread = wide.mean(0), wide.std(0, correction=0)
+    spread = torch.where(spread > 0, spread, 1.0)
+    z = (wide - center) / spread  # in standard units the ridge does not depend on those of the context
+    slope = torch.linalg.solve(
+        z.T @ z / len(z) + ridge * torch.eye(z.shape[1]).double(), z.T @ (out - out.mean(0)) / len(z)
+    )
+    e = out - out.mean(0) - z @ slope
+    jitter = 1e-9 * e.square().mean() * torch.eye(e.shape[1]).double()
+    weight = torch.cat([slope / spread[:, None], (out.mean(0) - (center / spread) @ slope)[None]])
+    return LinearGaussian(weight.to(target), torch.linalg.cholesky(e.T @ e / len(e) + jitter).to(target))
 
 
 class ConditionalFlow(nn.Module):
@@ -79,10 +84,16 @@ class ConditionalFlow(nn.Module):
             from zuko.flows import NSF
         except ImportError as e:
             raise CapabilityError("ConditionalFlow needs zuko: pip install 'safeplan[density]'") from e
-        self.base, self.c = base, c
+        self.register_buffer("weight", base.weight)
+        self.register_buffer("factor", base.factor)
         self.flow: Any = NSF(d, c, transforms=transforms, hidden_features=hidden)
         self.register_buffer("center", torch.zeros(c))
         self.register_buffer("spread", torch.ones(c))
+
+    @property
+    def base(self) -> LinearGaussian:
+        """The linear model inside, on the device and of the type of everything else."""
+        return LinearGaussian(self.weight, self.factor)  # type: ignore[arg-type]
 
     def _context(self, context: Tensor) -> Tensor:
         return ((context - self.center) / self.spread).clamp(-4.0, 4.0)  # type: ignore[operator]
@@ -116,11 +127,13 @@ class ConditionalFlow(nn.Module):
 
         Raises:
             ShapeError: see `linear_gaussian`; no row on one of the two sides.
-            CapabilityError: zuko is not installed.
+            CapabilityError: zuko is not installed. SafeplanError: the loss is no longer finite.
         """
         _pairs(context, target)
-        if held.shape != (len(target),) or not held.any() or held.all():
-            raise ShapeError(f"held is {tuple(held.shape)} with {int(held.sum())} true, expected [N] with some of each")
+        if held.shape != (len(target),) or held.dtype != torch.bool or not held.any() or held.all():
+            raise ShapeError(
+                f"held is {tuple(held.shape)} {held.dtype}, expected bools [N], some of them true, not all"
+            )
         order = torch.randperm(int(held.sum()), generator=torch_rng(seed, "conditional_flow", "judge"))[:MOST_JUDGED]
         c, y, judge = context[~held], target[~held], (context[held][order], target[held][order])
         with torch.random.fork_rng(devices=[]):
@@ -133,6 +146,8 @@ class ConditionalFlow(nn.Module):
         for i in range(updates):
             rows = torch.randint(len(y), (batch,), generator=torch_rng(seed, "conditional_flow", i))
             loss = -model.log_prob(c[rows], y[rows]).mean()
+            if not torch.isfinite(loss):
+                raise SafeplanError(f"ConditionalFlow.fit: the loss is not finite at update {i}. Lower lr = {lr:g}")
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 5.0)

@@ -46,15 +46,21 @@ class LearnedFlow:
                 f"learned flow: x {tuple(x.shape)} and theta {tuple(theta.shape)}; expected [P, {net.n}] and "
                 f"[P, S, {net.p}]"
             )
+        slices = theta.shape[1]
+        if slices < 1 or (slices > 1 and not np.isfinite(self.stretch_s)):
+            raise ShapeError(
+                f"learned flow: theta has {slices} slices, but the flow was taught with parameters that hold"
+            )
         times = np.asarray(times, float)
-        if times.ndim != 1 or not len(times) or not (np.diff(times, prepend=0.0) >= 0).all():
+        ascends = times.ndim == 1 and len(times) and (np.diff(times, prepend=0.0) >= 0).all()
+        if not (ascends and np.isfinite(times[-1])):
             raise ShapeError(f"learned flow: times are {times.tolist()}, expected ascending seconds from 0 on")
         like = net.scale
         x, theta = x.to(like), theta.to(like)
         anchor, gain = x, torch.zeros_like(x[:, 0])
         states, gains = [], []
-        for begin, end, s in self._segments(times[-1], theta.shape[1]):
-            here = times[(times > begin - 1e-9) & (times < end - 1e-9)] - begin
+        for begin, end, s in self._segments(times[-1], slices):
+            here = times[(times >= begin - 1e-9) & (times < end - 1e-9)] - begin
             for part in self._ahead(anchor, theta[:, s], here):
                 states.append(part[0])
                 gains.append(gain + part[1])

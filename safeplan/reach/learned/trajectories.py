@@ -47,7 +47,7 @@ class Trajectories(NamedTuple):
             if value is not None and not np.isfinite(value).all():
                 bad = int((~np.isfinite(value)).sum())
                 raise DataError(f"trajectories: {bad} values of {what} are not finite; drop the runs that diverge")
-        held = self.stretch_s / step
+        held = self.stretch_s / step if np.isfinite(self.stretch_s) else 0.0
         if self.theta.shape[1] > 1 and (round(held) < 1 or abs(held - round(held)) > 1e-6):
             raise DataError(
                 f"trajectories: parameters hold for {self.stretch_s:g} s, which is not a multiple of the grid's step "
@@ -60,11 +60,19 @@ def simulate(loop: Equations, draw: Draw, reference: Reference, stretch_s: float
 
     The controls of `reference` are flown open loop: a feedback is part of the equations, or becomes a parameter by
     `controls_as_parameters`.
+
+    Raises:
+        DataError: parameters that change within a control step, which the equations cannot follow.
     """
     import torch
 
     from safeplan.reach.density import characteristics
 
+    held = stretch_s / loop.dt
+    if draw.theta.shape[1] > 1 and not abs(held - np.round(held)) < 1e-6:
+        raise DataError(
+            f"system {loop.name!r}: parameters hold for {stretch_s:g} s, no multiple of its step {loop.dt:g} s"
+        )
     x, theta = (torch.as_tensor(a, dtype=torch.float64) for a in draw)
     flow = characteristics(loop, x, theta, reference, stretch_s, open_loop=True)
     every = _stride(len(flow.times) - 1, points, loop, stretch_s, draw.theta.shape[1])

@@ -68,5 +68,5 @@ def test_refusals():
         linear_gaussian(c, y[:5])
     with pytest.raises(ShapeError, match="1 values"):
         linear_gaussian(c, torch.where(torch.arange(20).view(10, 2) == 3, torch.nan, y))
-    with pytest.raises(ShapeError, match="some of each"):
+    with pytest.raises(ShapeError, match="some of them true"):
         ConditionalFlow.fit(c, y, torch.zeros(10, dtype=torch.bool))

@@ -107,7 +107,7 @@ def test_pairs_are_the_data_and_stay_inside_a_stretch():
     flow = LearnedFlow(Exact()).net  # type: ignore[arg-type]
     state, gain = flow(b["x"].double(), b["theta"].double(), b["tau"].double())
     np.testing.assert_allclose(torch.cat([state, gain[:, None]], 1).numpy(), b["target"].numpy(), atol=2e-5)
-    first = PairSource(data, FlowConfig(reach=4, batch=100, restarts=False)).batch(0, 0)
+    first = PairSource(data, FlowConfig(reach=12, batch=100, restarts=False)).batch(0, 0)
     assert set(first["x"][:, 0].tolist()) <= set(draw.x[:, 0].astype(np.float32).tolist())
 
 

@@ -17,7 +17,8 @@ def test_the_table():
         # the name rounds to 5, and in one file no episode reaches its cap
         assert task.cap - 5 < task.cost_max < task.cap + 0.02
         assert task.limits[2] == (80 if task.suite == "safety" else 40) and task.fisor_limit <= task.limits[0]
-    with pytest.raises(DataError, match=r"'Ball' is unknown. Did you mean 'BallRun'\? Use one of AntCircle, .*harddense, or an id"):
+    wanted = r"'Ball' is unknown. Did you mean 'BallRun'\? Use one of AntCircle, .*harddense, or an id"
+    with pytest.raises(DataError, match=wanted):
         find_task("Ball")
 
 

@@ -165,7 +165,7 @@ def halves(case: Case, n: int, seed: int) -> Halves:
     drawn = starts(case, n, seed, "iid")
     fine = simulate(case.loop, drawn, case.reference, case.start.stretch_s, points=10**9)
     euler_x, euler_g = euler(case, drawn)
-    steps = np.arange(10) * max(1, case.steps // 10)
+    steps = np.arange(10) * max(1, (case.steps + 1) // 10)
     at = steps * case.loop.substeps
     h = n // 2
     assert fine.gain is not None

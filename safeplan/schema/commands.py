@@ -1,82 +1,24 @@
-"""What every setting is called, its type and its default. Values for a case at hand live in configs/*.yaml.
+"""Settings of the commands, and of what they are about: environments, systems, data, policies, models."""
 
-Settings of planners and learners are declared beside their classes; `safeplan.build` brings both together.
-"""
-
-import difflib
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field, fields
-from numbers import Integral, Real
-from typing import Any, get_type_hints
+from dataclasses import dataclass, field
+from typing import Any
 
 from safeplan.errors import ConfigError
-
-ENVS = ("hovercraft", "driving", "point_robot")
-IMAGES = ("mnist", "fashion", "cifar10")
-PLANNERS = ("safeplan", "mpc", "fisor", "density_mpc", "fan")
-LIMITED = ("bc_safe", "bcq_lag", "cpq", "coptidice")  # rivals that are trained for one cost limit
-RIVALS = ("bc", *LIMITED, "cdt", "trebi")  # of FISOR
-POLICIES = ("fisor", "one_step", "trajectory", "image", "classifier", *RIVALS)
-DATA = ("point_robot", "hovercraft", "driving", "velocity", "dsrl", "file", *IMAGES)
-CASES = (
-    "vdp",
-    "dint",
-    "kop",
-    "pend",
-    "robot",
-    "car",
-    "quad",
-    "factest_car",
-    "factest_hovercraft",
-    "hovercraft",
+from safeplan.schema.guidance import GuidanceConfig
+from safeplan.schema.ranges import (
+    CASES,
+    DATA,
+    DEVICES,
+    ENVS,
+    IMAGES,
+    MISSING,
+    PLANNERS,
+    SAMPLERS,
+    at_least,
+    in_range,
+    one_of,
 )
-SAMPLERS = ("euler", "ddim", "ddpm", "heun", "dpmpp_2m")
-DEVICES = ("auto", "cpu", "cuda")
-MISSING: Any = "???"  # OmegaConf's mark of a value that must be given
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """` Did you mean 'x'?`, or nothing."""
-    close = difflib.get_close_matches(word, list(known), 1, 0.6)
-    return f" Did you mean {close[0]!r}?" if close else ""
-
-
-def one_of(name: str, value: str, known: Iterable[str]) -> None:
-    """Raise ConfigError unless `value` is known (or still missing)."""
-    known = list(known)
-    if value not in (*known, MISSING):
-        raise ConfigError(f"{name}={value} is unknown.{did_you_mean(value, known)} Choose one of: {', '.join(known)}")
-
-
-def at_least(name: str, value: float, low: float) -> None:
-    """Raise ConfigError when `value` is below `low`."""
-    if not value >= low:
-        raise ConfigError(f"{name}={value}: must be at least {low}")
-
-
-RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {  # what is expected, whether a value is that
-    "count": ("a whole number of at least 1", lambda v: isinstance(v, Integral) and int(v) >= 1),
-    "count or 0": ("a whole number of at least 0", lambda v: isinstance(v, Integral) and int(v) >= 0),
-    "finite": ("a finite number", lambda v: math.isfinite(v)),
-    "positive": ("a finite number above 0", lambda v: 0 < v < math.inf),
-    "not negative": ("a finite number of at least 0", lambda v: 0 <= v < math.inf),
-    "limit": ("a number of at least 0 (inf: no limit)", lambda v: v >= 0),
-    "at least 1": ("a finite number of at least 1", lambda v: 1 <= v < math.inf),
-    "inside (0, 1)": ("a number between 0 and 1, both excluded", lambda v: 0 < v < 1),
-    "in [0, 1)": ("a number of at least 0 and below 1", lambda v: 0 <= v < 1),
-    "in (0, 1]": ("a number above 0 and at most 1", lambda v: 0 < v <= 1),
-}
-
-
-def in_range(settings: Any, prefix: str, names: dict[str, str]) -> None:
-    """Raise ConfigError for a setting out of range; `names`: key of RANGES -> settings, separated by spaces."""
-    for kind, listed in names.items():
-        expected, holds = RANGES[kind]
-        for name in listed.split():
-            value = getattr(settings, name)
-            if isinstance(value, bool) or not isinstance(value, Real) or not holds(value):
-                raise ConfigError(f"{prefix}.{name} is {value!r}, expected {expected}")
 
 
 @dataclass
@@ -109,216 +51,6 @@ class CaseConfig(SystemConfig):
 
     def __post_init__(self) -> None:
         one_of("system.kind", self.kind, CASES)
-
-
-@dataclass
-class CfgConfig:
-    """Classifier-free guidance."""
-
-    w: float = 1.5  # scale; 0 unconditional, 1 conditional, more is sharper
-    sigma_min: float = 0.0  # lowest noise level (std) at which it acts
-    sigma_max: float = float("inf")  # highest one; both ends are inclusive
-
-
-@dataclass
-class EnergyConfig:
-    """Gradient of a differentiable clearance energy, in physical units."""
-
-    scale: float = 1.0  # weight of the energy
-    margin: float = 0.08  # clearance (m) below which the energy is positive
-    metric: str = "scalar"  # scalar | posterior (through the network: one VJP a step) | identity
-    sigma_min: float = 0.0  # lowest noise level (std) at which it acts
-    sigma_max: float = float("inf")  # highest one; both ends are inclusive
-
-
-@dataclass
-class ApgConfig:
-    """Adaptive projected guidance."""
-
-    w: float = 4.0  # scale; 1 is off
-    eta: float = 0.0  # share kept of what is parallel to the conditional prediction; 1 with r=inf is cfg
-    r: float = float("inf")  # threshold on the RMS of the difference
-    momentum: float = 0.0  # of the difference; negative ones push back what recurs
-    sigma_min: float = 0.0  # lowest noise level (std) at which it acts
-    sigma_max: float = float("inf")  # highest one; both ends are inclusive
-
-
-@dataclass
-class CfgppConfig:
-    """CFG++: aims at the guided prediction, renoises with the unconditional one."""
-
-    lam: float = 0.6  # 0 unconditional, up to 1
-
-
-@dataclass
-class RescaleConfig:
-    """Gives the spread of the conditional prediction back; stands after what it tames."""
-
-    phi: float = 0.7  # 0 off, 1 all of it
-
-
-@dataclass
-class PagConfig:
-    """Perturbed-attention guidance; needs a network with attention."""
-
-    s: float = 2.0  # strength; 0 is off
-    layers: list[int] = field(default_factory=list)  # attention layers that are perturbed; none: the network's default
-    sigma_min: float = 0.0  # lowest noise level (std) at which it acts
-    sigma_max: float = float("inf")  # highest one; both ends are inclusive
-
-
-@dataclass
-class AutoguidanceConfig:
-    """Guidance by a weaker network under the same condition."""
-
-    w: float = 2.0  # scale; 1 is off
-    sigma_min: float = 0.0  # lowest noise level (std) at which it acts
-    sigma_max: float = float("inf")  # highest one; both ends are inclusive
-
-
-@dataclass
-class GfcgConfig:
-    """Gradient-free classifier guidance: away from the class that is confused."""
-
-    s: float = 2.0  # strength; 0 is off
-    law: str = "doubt"  # doubt | rival: how strength follows the classifier's probabilities
-    net: str = "main"  # main | weak: the network that is asked with the confused class
-
-
-@dataclass
-class AdaptiveConfig:
-    """CFG until both branches agree, then the conditional prediction alone."""
-
-    w: float = 3.0  # scale until then
-    threshold: float = 0.99  # cosine of the x0 predictions; above 1 never stops
-    per_sample: bool = True  # each sample stops by itself
-
-
-@dataclass
-class FeedbackConfig:
-    """The scale follows how likely the sample already is to have its condition."""
-
-    pi: float = 0.95  # trust in the conditional model
-    w_max: float = 10.0  # largest scale
-
-
-@dataclass
-class ZeroStarConfig:
-    """CFG-Zero*, for flow models."""
-
-    w: float = 3.0  # scale
-    zero: float = 0.04  # share of the steps that stand still at first
-
-
-@dataclass
-class TcfgConfig:
-    """CFG whose null score is projected on the main direction of both."""
-
-    w: float = 3.0  # scale
-
-
-@dataclass
-class MamboConfig:
-    """CFG damped where the difference is large."""
-
-    w: float = 6.0  # scale
-    alpha: float = 4.0  # damping; 0 is cfg
-
-
-@dataclass
-class FaCfgConfig:
-    """Frequency-aware CFG: one scale for coarse structure, one for detail."""
-
-    low: float = 2.0  # scale of what survives shrinking
-    high: float = 4.0  # scale of the rest
-    factor: float = 2.0  # by how much is shrunk
-
-
-@dataclass
-class FdgConfig:
-    """Frequency-decoupled guidance: one scale per level of a Laplacian pyramid."""
-
-    scales: list[float] = field(default_factory=lambda: [4.0, 2.0])  # finest first
-
-
-@dataclass
-class ElucdConfig:
-    """An off-the-shelf classifier on clean estimates."""
-
-    scale: float = 1.0  # weight of the gradient
-    joint: float = 1.0  # temperature of the wanted logit
-    marginal: float = 0.5  # temperature of all logits; lower keeps the gradient alive
-
-
-@dataclass
-class BarrierConfig:
-    """The least move that keeps every clearance, in a metric of choice."""
-
-    margin: float = 0.05  # clearance (m) that is kept
-    metric: str = "posterior"  # posterior (smooth: one VJP per iteration) | scalar | identity
-    iterations: int = 2  # the worst clearance is handled once in each
-
-
-@dataclass
-class TubeConfig:
-    """A barrier that is loose at noise and tight at the data."""
-
-    margin: float = 0.05  # clearance (m) that is kept in the end
-    width: float = 0.5  # slack (m) per unit of noise
-
-
-@dataclass
-class GoalConfig:
-    """Proximal cost of the distance to the goal, smooth in time through the model's covariance."""
-
-    scale: float = 1.0  # weight of the squared distance (1/m^2) of the trajectory's end
-    metric: str = "posterior"  # posterior (one VJP) | scalar | step (DiRecT: moves the aim only)
-
-
-@dataclass
-class GuidanceConfig:
-    """How samples are steered while they are drawn: a chain, and a field of settings for each method there is.
-
-    To add a method: its settings above, a field here, a line in `build.chains`, a file in configs/guidance.
-    """
-
-    chain: list[str] = field(default_factory=list)  # methods in order, by the names of the settings below
-    cfg: CfgConfig = field(default_factory=CfgConfig)  # settings of cfg
-    energy: EnergyConfig = field(default_factory=EnergyConfig)  # settings of energy
-    apg: ApgConfig = field(default_factory=ApgConfig)  # settings of apg
-    cfgpp: CfgppConfig = field(default_factory=CfgppConfig)  # settings of cfgpp
-    rescale: RescaleConfig = field(default_factory=RescaleConfig)  # settings of rescale
-    pag: PagConfig = field(default_factory=PagConfig)  # settings of pag
-    autoguidance: AutoguidanceConfig = field(default_factory=AutoguidanceConfig)  # settings of autoguidance
-    gfcg: GfcgConfig = field(default_factory=GfcgConfig)  # settings of gfcg
-    adaptive: AdaptiveConfig = field(default_factory=AdaptiveConfig)  # settings of adaptive
-    feedback: FeedbackConfig = field(default_factory=FeedbackConfig)  # settings of feedback
-    zero_star: ZeroStarConfig = field(default_factory=ZeroStarConfig)  # settings of zero_star
-    tcfg: TcfgConfig = field(default_factory=TcfgConfig)  # settings of tcfg
-    mambo: MamboConfig = field(default_factory=MamboConfig)  # settings of mambo
-    fa_cfg: FaCfgConfig = field(default_factory=FaCfgConfig)  # settings of fa_cfg
-    fdg: FdgConfig = field(default_factory=FdgConfig)  # settings of fdg
-    elucd: ElucdConfig = field(default_factory=ElucdConfig)  # settings of elucd
-    barrier: BarrierConfig = field(default_factory=BarrierConfig)  # settings of barrier
-    tube: TubeConfig = field(default_factory=TubeConfig)  # settings of tube
-    goal: GoalConfig = field(default_factory=GoalConfig)  # settings of goal
-
-    def __post_init__(self) -> None:
-        for name in self.chain:
-            one_of("guidance.chain", name, GUIDANCE)
-
-    def used(self) -> dict[str, Any]:
-        """The chain and the settings of its methods: what a result depends on."""
-        return {"chain": list(self.chain), **{k: asdict(getattr(self, k)) for k in self.chain}}
-
-    @staticmethod
-    def of(values: dict[str, Any]) -> "GuidanceConfig":
-        """From what `asdict` made of one."""
-        hints = get_type_hints(GuidanceConfig)
-        return GuidanceConfig(**{k: v if k == "chain" else hints[k](**v) for k, v in values.items()})
-
-
-GUIDANCE = tuple(f.name for f in fields(GuidanceConfig) if f.name != "chain")
 
 
 @dataclass

@@ -27,7 +27,7 @@ import torch
 from tqdm import tqdm
 
 from safeplan import build
-from safeplan.dynamics.systems import Case, system, systems
+from safeplan.dynamics.systems import Case, system
 from safeplan.errors import SafeplanError
 from safeplan.evaluation.study import provenance
 from safeplan.reach import rollout
@@ -128,7 +128,7 @@ def variants(case: Case, compiled: bool, device: str) -> dict[str, Timed]:
 def queries() -> dict[str, Timed]:
     """One evaluation of each shipped flow's net at 1,000 points, and a push to its horizon."""
     out: dict[str, Timed] = {}
-    for name in systems():
+    for name in build.shipped_flows():
         flow, case = build.shipped_flow(name), system(name)
         d = case.start.sample(
             1000, max(1, round(case.horizon_s / min(case.start.stretch_s, case.horizon_s))), np.random.default_rng(0)

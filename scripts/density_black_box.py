@@ -40,6 +40,10 @@ def body(x: np.ndarray, v: np.ndarray) -> np.ndarray:
     return np.stack([c * v[:, 0] + s * v[:, 1], c * v[:, 1] - s * v[:, 0]], 1)
 
 
+def single(a: np.ndarray) -> torch.Tensor:
+    return torch.as_tensor(a, dtype=torch.float32)
+
+
 def windows(rec: Recording, horizon_s: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Context `[W, c]`, target `[W, 6]` (m, rad, m/s, rad/s) and the time of the start `[W]` (s)."""
     steps, past = round(horizon_s * rec.rate), round(PAST_S * rec.rate)
@@ -53,7 +57,7 @@ def windows(rec: Recording, horizon_s: float) -> tuple[torch.Tensor, torch.Tenso
     moved = body(x, after[:, :2] - x[:, :2])
     target = np.concatenate([moved, after[:, 2:3] - x[:, 2:3], body(x, after[:, 3:5]), after[:, 5:]], 1)
     context = np.concatenate([now, change, spun, *come], 1)
-    return tuple(torch.as_tensor(a, dtype=torch.float32) for a in (context, target, first / rec.rate))  # type: ignore
+    return single(context), single(target), single(first / rec.rate)
 
 
 def one(quick: bool, name: str, seed: int) -> dict[str, Any]:

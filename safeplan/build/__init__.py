@@ -2,7 +2,7 @@
 
 from safeplan.build.cases import case, plane
 from safeplan.build.chains import METHODS, Place, chain
-from safeplan.build.flows import flow_config, shipped_flow, teach_flow
+from safeplan.build.flows import flow_config, shipped_flow, shipped_flows, teach_flow
 from safeplan.build.images import artist, classifier, image_model
 from safeplan.build.learners import image_set, learner, log
 from safeplan.build.planners import planner, planner_config, policy, proposer, shipped_weights, weight_digests
@@ -41,6 +41,7 @@ __all__ = [
     "register",
     "settings_class",
     "shipped_flow",
+    "shipped_flows",
     "shipped_weights",
     "system_of",
     "task",

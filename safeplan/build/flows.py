@@ -43,6 +43,11 @@ def teach_flow(case: "Case", trajectories: int, run: Path, *, seed: int = 0) -> 
     return train(learner, source, run, updates=learner.settings.updates, seed=seed)
 
 
+def shipped_flows() -> tuple[str, ...]:
+    """Names of the systems whose flows ship."""
+    return tuple(sorted(path.stem for path in WEIGHTS.glob("*.safetensors")))
+
+
 def shipped_flow(name: str, device: str = "cpu") -> "LearnedFlow":
     """The flow that ships with a system.
 
@@ -53,5 +58,8 @@ def shipped_flow(name: str, device: str = "cpu") -> "LearnedFlow":
 
     path = WEIGHTS / f"{name}.safetensors"
     if not path.is_file():
-        raise CheckpointError(f"{path}: no flow ships with system {name!r}; make it with scripts/make_flows.py {name}")
+        raise CheckpointError(
+            f"{path}: no flow ships with system {name!r}, but with {', '.join(shipped_flows())}; make it with "
+            f"scripts/make_flows.py {name}"
+        )
     return load(path, device)

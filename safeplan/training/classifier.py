@@ -13,10 +13,11 @@ from safeplan.imaging.config import ClassifierConfig
 from safeplan.imaging.datasets import ImageSet, to_unit
 from safeplan.training.ema_learner import learning_rate
 from safeplan.training.image import facts_of, source_of
+from safeplan.training.net_learner import NetLearner
 from safeplan.training.sources import TransitionSource
 
 
-class ClassifierLearner:
+class ClassifierLearner(NetLearner):
     """Network and optimiser, behind the `Learner` protocol; `facts` as in `ImageLearner`."""
 
     kind = "classifier"
@@ -37,29 +38,13 @@ class ClassifierLearner:
         self.optimiser = torch.optim.AdamW(
             self.net.parameters(), lr=self.settings.lr, weight_decay=self.settings.weight_decay, fused=True
         )
-        self.updates = 0
 
     def update(self, batch: dict[str, Tensor], generator: torch.Generator) -> Mapping[str, Tensor]:
         """One step of cross-entropy. Batch: images `[B, C, 32, 32]` uint8, labels `[B]`."""
         logits = self.net(to_unit(batch["images"]))
         loss = torch.nn.functional.cross_entropy(logits, batch["labels"])
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimiser.param_groups[0]["lr"] = learning_rate(self.settings, self.updates)
-        self.optimiser.step()
-        self.updates += 1
+        self.step(loss, learning_rate(self.settings, self.updates))
         return {"loss": loss.detach(), "accuracy": (logits.argmax(1) == batch["labels"]).float().mean()}
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"net": self.net.state_dict(), "optimiser": self.optimiser.state_dict(), "updates": self.updates}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.net.load_state_dict(state["net"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.updates = state["updates"]
-
-    def export(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        return {f"net.{k}": v for k, v in self.net.state_dict().items()}, self.config
 
     @classmethod
     def restore(cls, tensors: dict[str, Tensor], meta: dict[str, Any]) -> Classifier:

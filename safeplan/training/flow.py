@@ -14,6 +14,7 @@ from safeplan.reach.learned.flow import LearnedFlow
 from safeplan.reach.learned.trajectories import Trajectories
 from safeplan.rng import fold, torch_rng
 from safeplan.schema import in_range
+from safeplan.training.net_learner import NetLearner
 
 
 @dataclass(frozen=True)
@@ -87,10 +88,11 @@ class PairSource:
         return self._pairs(run, first, torch.full((most,), reach))
 
 
-class FlowLearner:
+class FlowLearner(NetLearner):
     """A `FlowNet` and its optimiser, behind the `Learner` protocol."""
 
     kind = "flow"
+    net: FlowNet
 
     def __init__(self, net: FlowNet, config: FlowConfig, stretch_s: float, labelled: bool, facts: Mapping[str, Any]):
         self.net, self.settings, self.labelled = net, config, labelled
@@ -98,7 +100,6 @@ class FlowLearner:
         self.config: dict[str, Any] = {"flow": asdict(config), **shape, "labelled": labelled, "facts": dict(facts)}
         self.config["flow"]["hidden"] = list(config.hidden)
         self.optimiser = torch.optim.Adam(net.parameters(), lr=config.lr, fused=True)
-        self.updates = 0
 
     def update(self, batch: Mapping[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         """One step of squared errors, each in units of its own change over a segment."""
@@ -108,23 +109,8 @@ class FlowLearner:
         if not self.labelled:
             error = error[:, :-1]
         loss = error.square().sum(1).mean()
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimiser.param_groups[0]["lr"] = self.settings.lr * max(1 - self.updates / self.settings.updates, 1e-4)
-        self.optimiser.step()
-        self.updates += 1
+        self.step(loss, self.settings.lr * max(1 - self.updates / self.settings.updates, 1e-4))
         return {"loss": loss.detach()}
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"net": self.net.state_dict(), "optimiser": self.optimiser.state_dict(), "updates": self.updates}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.net.load_state_dict(state["net"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.updates = state["updates"]
-
-    def export(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        return {f"net.{k}": v for k, v in self.net.state_dict().items()}, self.config
 
     @classmethod
     def restore(cls, tensors: dict[str, Tensor], meta: dict[str, Any]) -> LearnedFlow:

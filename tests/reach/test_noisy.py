@@ -48,7 +48,7 @@ def test_without_noise_it_is_the_rollout_and_noise_is_where_it_is_wanted():
     np.testing.assert_array_equal(again[0].states, again[1].states)
     assert np.abs(again[0].states - again[2].states).max() > 0.01
     first = again[0].states[1] - plain.states[1]
-    assert np.abs(first[2]).std() > 100 * np.abs(first[:2]).max() or np.abs(first[2]).max() > np.abs(first[:2]).max()
+    assert np.median(np.abs(first[2])) > 5 * np.median(np.abs(first[:2]))
 
 
 def test_refusals():

@@ -76,6 +76,7 @@ PAPERS = {
     "Modeling through Stochastic Differential Equations. ICLR 2021. arXiv:2011.13456",
     "scrambled_net": "A. B. Owen. Scrambled Net Variance for Integrals of Smooth Functions. Annals of Statistics "
     "25(4), 1997",
+    "silverman": "B. W. Silverman. Density Estimation for Statistics and Data Analysis. Chapman and Hall, 1986",
     "smc_rare": "F. Cerou, P. Del Moral, T. Furon, A. Guyader. Sequential Monte Carlo for Rare Event Estimation. "
     "Statistics and Computing 22(3), 2012",
     "spline_flow": "C. Durkan, A. Bekasov, I. Murray, G. Papamakarios. Neural Spline Flows. NeurIPS 2019. "

@@ -1,6 +1,7 @@
 """The density table in miniature: every method answers or says why not, the last line is the learned flow's error."""
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,15 @@ def test_boxes_of_another_time_and_of_no_file_are_refused(table, tmp_path):
     np.savez(file, t=1.0, lo=[[0.0, 0.0]], hi=[[1.0, 1.0]], p_true=[0.1])
     with pytest.raises(SafeplanError, match=r"t = 1 s, the horizon of vdp is 2.45 s"):
         table.main(["--quick", "--boxes", str(file), "--out", str(tmp_path)])
+
+
+def test_boxes_of_a_system_that_changed_are_refused(table, tmp_path):
+    from safeplan.errors import DataError
+
+    boxes = table.boxes_of("vdp", tmp_path)
+    replace(boxes, p=np.minimum(boxes.p * 1.5, 0.9)).save(tmp_path / "density_boxes" / "vdp.npz")
+    with pytest.raises(DataError, match=r"vdp has changed since then\. Remove the file"):
+        table.boxes_of("vdp", tmp_path)
 
 
 def file_of(boxes, folder):

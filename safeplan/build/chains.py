@@ -19,12 +19,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a chain acts: a vehicle with the observations `[rows, O]` that its samples start from, or images with their
-    labels `[rows]` and a classifier `x0 -> logits` (made when a method asks for it)."""
+    """Where a chain acts: a vehicle with the observations `[rows, O]` that its samples start from, or images with a
+    classifier `x0 -> logits` (made when a method asks for it)."""
 
     system: "System | None" = None
     obs: Any = None
-    labels: Any = None
     classifier: Callable[[], Any] | None = None
 
     def clearance(self, margin: float) -> Any:

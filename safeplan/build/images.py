@@ -1,6 +1,5 @@
 """Image models with the companions that a guidance chain needs."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,11 +16,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Artist:
-    """What drawing needs: the model, further networks by name, and `steer`: labels `[rows]` -> chain."""
+    """What drawing needs: the model, further networks by name, and the chain."""
 
     model: "ImageModel"
     networks: "dict[str, ImageModel]"
-    steer: "Callable[[Any], tuple[Guidance, ...]]"
+    chain: "tuple[Guidance, ...]"
 
 
 def artist(cfg: schema.ModelConfig, guidance: schema.GuidanceConfig, device: str = "cpu") -> Artist:
@@ -31,20 +30,15 @@ def artist(cfg: schema.ModelConfig, guidance: schema.GuidanceConfig, device: str
         CheckpointError: weights are missing, corrupt, or of something else.
         CapabilityError: a method is not for images.
     """
-    import torch
-
     model = image_model(cfg, "weights", device)
 
     def critic() -> Any:
         net = classifier(cfg, device)
         return lambda x: net(2.0 * x - 1.0)  # methods see intensities in [0, 1], the classifier was trained in [-1, 1]
 
-    def steer(labels: Any) -> "tuple[Guidance, ...]":
-        return chain(guidance, Place(labels=labels, classifier=critic))
-
-    asked = {need for m in steer(torch.zeros(1, dtype=torch.int64, device=device)) for need in m.requires}
-    networks = {"weak": image_model(cfg, "weak", device)} if "net:weak" in asked else {}
-    return Artist(model, networks, steer)
+    methods = chain(guidance, Place(classifier=critic))
+    weak = any("net:weak" in m.requires for m in methods)
+    return Artist(model, {"weak": image_model(cfg, "weak", device)} if weak else {}, methods)
 
 
 def image_model(cfg: schema.ModelConfig, role: str = "weights", device: str = "cpu") -> "ImageModel":

@@ -2,6 +2,7 @@
 
   safeplan sample model=mnist guidance=cfg guidance.cfg.w=3 n=64
   safeplan sample model=mnist guidance=none labels=[3,8] sampler=dpmpp_2m steps=12
+  safeplan sample model=mnist guidance=pag labels=[-1]                    of no class in particular
   safeplan sample model=mnist model.weights=runs/train_image_mnist/seed_0 seed=1
 
 Writes samples.png, trace.png (what the chain did, step by step) and samples.json under runs/NAME/seed_SEED.
@@ -34,7 +35,7 @@ def run(cfg: Config, out: Path) -> str:
     """Draw, write the picture and the record."""
     from safeplan.evaluation.study import provenance
     from safeplan.evaluation.trace_plot import trace_figure
-    from safeplan.imaging import balanced
+    from safeplan.imaging import UNLABELLED, balanced
     from safeplan.imaging.grid import save_grid
 
     device = build.device(cfg.device)
@@ -45,16 +46,17 @@ def run(cfg: Config, out: Path) -> str:
     with tqdm(total=cfg.n * cfg.steps, unit="step", disable=None, leave=False) as bar:
         drawn = model.sample(
             labels,
-            artist.steer,
+            artist.chain,
             cfg.steps,
             cfg.seed,
             sampler=cfg.sampler,
             networks=artist.networks,
             batch=cfg.batch,
+            bf16=cfg.bf16,
             progress=bar.update,
         )
     seconds = time.perf_counter() - began
-    names = [model.classes[i] for i in labels]
+    names = [model.classes[i] if i != UNLABELLED else "no label" for i in labels]
     save_grid(out / "samples.png", drawn.images, names, columns=len(cfg.labels) or len(model.classes))
     chain = ", ".join(cfg.guidance.chain) or "no guidance"
     trace_figure(drawn.traces, out / "trace.png", f"{model.name}, {chain}:")
@@ -67,7 +69,7 @@ def run(cfg: Config, out: Path) -> str:
         "sampler": cfg.sampler,
         "steps": cfg.steps,
         "chain": [{"method": name, **asdict(getattr(cfg.guidance, name))} for name in cfg.guidance.chain],
-        "cite": [m.citation() for m in artist.steer(drawn.labels)],
+        "cite": [m.citation() for m in artist.chain],
         "nfe": {"mean": float(nfe.mean()), "min": int(nfe.min()), "max": int(nfe.max())},
         "seconds": round(seconds, 3),
         "made_with": provenance(device),

@@ -78,6 +78,18 @@ def percentile(values: Array, q: float, confidence: float = CONFIDENCE, reps: in
     return _bounds(float(np.percentile(v, q)), draws, confidence)
 
 
+def jackknife(n: int, statistic: Callable[[Array], Array], blocks: int = 10) -> tuple[Array, Array]:
+    """`statistic(rows [m]) -> [K]` of all n rows, and its standard errors `[K]`.
+
+    The delete-a-group jackknife: one of `blocks` runs of neighbours is left out at a time. For independent rows.
+    """
+    if not 2 <= blocks <= n:
+        raise DataError(f"jackknife: {n} rows in {blocks} blocks; give 2 blocks or more, and a row for each")
+    rows = np.arange(n)
+    left = np.array([statistic(np.delete(rows, part)) for part in np.array_split(rows, blocks)])
+    return np.asarray(statistic(rows)), np.sqrt((blocks - 1) * left.var(axis=0))
+
+
 def iqm(scores: Array) -> float:
     """Interquartile mean: the mean of the middle half of all scores [Agarwal2021]."""
     return float(stats.trim_mean(np.asarray(scores, float).ravel(), 0.25))

@@ -29,7 +29,7 @@ def save_grid(path: str | Path, images: Tensor, names: Sequence[str], columns: i
     draw = ImageDraw.Draw(sheet)
     for i, (tile, name) in enumerate(zip(pixels.expand(-1, -1, -1, 3).numpy(), names, strict=True)):
         x, y = GAP + i % columns * wide, GAP + i // columns * high
-        draw.text((x, y), name[:10], fill="black", font_size=10)
+        draw.text((x, y), name, fill="black", font_size=10)
         size = (SCALE * tile.shape[1], SCALE * tile.shape[0])
         sheet.paste(Image.fromarray(tile).resize(size, Image.Resampling.NEAREST), (x, y + CAPTION))
     path.parent.mkdir(parents=True, exist_ok=True)

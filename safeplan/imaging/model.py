@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from safeplan.diffusion import EDM, SAMPLERS, Denoiser, Guidance, Trace, VPCosine
-from safeplan.errors import ConfigError, ShapeError
+from safeplan.diffusion import EDM, SAMPLERS, Cond, Denoiser, Guidance, Trace, VPCosine
+from safeplan.errors import CapabilityError, ConfigError, ShapeError
 from safeplan.imaging.datasets import SIZE
 from safeplan.rng import randn, sample_generators
 
-Chain = Sequence[Guidance] | Callable[[Tensor], Sequence[Guidance]]
+UNLABELLED = -1  # the label of an image of no class in particular
 
 
 class Samples(NamedTuple):
@@ -50,38 +50,44 @@ class ImageModel:
     def sample(
         self,
         labels: Sequence[int] | np.ndarray | Tensor,
-        chain: Chain = (),
+        chain: Sequence[Guidance] = (),
         steps: int = 18,
         seed: int = 0,
         *,
         sampler: str = "heun",
         networks: Mapping[str, "ImageModel"] | None = None,
         batch: int = 64,
+        bf16: bool = False,
         progress: Callable[[int], object] | None = None,
     ) -> Samples:
-        """One image per label `[N]`. Row i depends on its label, the seed and i alone.
+        """One image per label `[N]`, UNLABELLED for none. Row i depends on its label, the seed and i alone.
 
         Energies in the chain see intensities in [0, 1].
 
         Args:
-            chain: guidance, or a function from the labels of a batch to it.
+            chain: guidance, in order.
             networks: further networks by name, for branches: weak, ...
             batch: images at a time.
+            bf16: run the networks in bfloat16 (autocast).
             progress: called after each step with the number of images times steps that it did.
 
         Raises:
             ConfigError: no such sampler, or no label. ShapeError: a label that is no class; another image format.
-            CapabilityError: the chain needs what the networks do not offer.
+            CapabilityError: the chain needs what the networks do not offer, or a label where there is none.
         """
         if sampler not in SAMPLERS:
             raise ConfigError(f"sampler {sampler!r} is unknown; use one of {', '.join(sorted(SAMPLERS))}")
         y = torch.as_tensor(labels, dtype=torch.int64, device=self.device)
         if y.ndim != 1 or not len(y) or batch < 1:
             raise ConfigError(f"sample: {tuple(y.shape)} labels in batches of {batch}; give at least one of each")
-        if int(y.min()) < 0 or int(y.max()) >= len(self.classes):
+        if int(y.min()) < UNLABELLED or int(y.max()) >= len(self.classes):
             raise ShapeError(
-                f"sample: labels lie in {int(y.min())}..{int(y.max())}, expected 0..{len(self.classes) - 1}"
+                f"sample: labels lie in {int(y.min())}..{int(y.max())}, expected 0..{len(self.classes) - 1}, or "
+                f"{UNLABELLED} for none"
             )
+        asking = [type(m).__name__ for m in chain if "leaf:label" in m.requires]
+        if asking and int(y.min()) == UNLABELLED:
+            raise CapabilityError(f"{asking[0]} asks a classifier about the label, and an image has none. Take it off")
         for name, other in (networks or {}).items():
             if (other.channels, other.classes) != (self.channels, self.classes):
                 raise ShapeError(f"network {name!r} draws {other.name}, expected {self.name}; give one of the same set")
@@ -90,20 +96,22 @@ class ImageModel:
         images, nfe, traces = [], [], []
         for i in range(0, len(y), batch):
             rows, own, trace = y[i : i + batch], generators[i : i + batch], Trace()
-            done = len(rows)
-            images.append(
-                SAMPLERS[sampler](
-                    nets,
-                    randn(own, (self.channels, SIZE, SIZE), device=self.device),
-                    self.denoiser.path.grid(steps),
-                    {"label": rows},
-                    tuple(chain(rows) if callable(chain) else chain),
-                    decode=lambda x: (x + 1) / 2,
-                    generators=own,
-                    trace=trace,
-                    callback=None if progress is None else lambda k, x, n=done: progress(n),
+            done, off = len(rows), rows == UNLABELLED
+            label = Cond({"label": rows.clamp_min(0)}, {"label": off} if off.any() else {})
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+                images.append(
+                    SAMPLERS[sampler](
+                        nets,
+                        randn(own, (self.channels, SIZE, SIZE), device=self.device),
+                        self.denoiser.path.grid(steps),
+                        label,
+                        chain,
+                        decode=lambda x: (x + 1) / 2,
+                        generators=own,
+                        trace=trace,
+                        callback=None if progress is None else lambda k, x, n=done: progress(n),
+                    )
                 )
-            )
             nfe.append(trace.total_nfe())
             traces.append(trace)
         return Samples(torch.cat(images), y, torch.cat(nfe), tuple(traces))

@@ -188,7 +188,8 @@ class SampleConfig(RunConfig):
     model: ModelConfig = field(default_factory=ModelConfig)  # what draws
     guidance: GuidanceConfig = field(default_factory=GuidanceConfig)  # how samples are steered
     n: int = 64  # images
-    labels: list[int] = field(default_factory=list)  # classes to draw, in turn; empty: all of them
+    labels: list[int] = field(default_factory=list)  # classes to draw, in turn; -1: of none; empty: all of them
+    bf16: bool = False  # run the networks in bfloat16: faster on CUDA and on CPUs that have it
     steps: int = 18  # of the sampler
     sampler: str = "heun"  # euler | ddim | ddpm | heun | dpmpp_2m
     batch: int = 64  # images at a time

@@ -72,7 +72,7 @@ def test_the_guidance_classifier_sees_the_range_that_it_was_trained_in(weights, 
     critic = save_model(tmp_path / "c.safetensors", "classifier", *judge.export())
     cfg = ModelConfig("mnist", weights, classifier=str(critic))
     made = build.artist(cfg, GuidanceConfig(["gfcg"]))
-    (method,) = made.steer(torch.zeros(2, dtype=torch.int64))
+    (method,) = made.chain
     x = torch.rand(2, 1, 32, 32)
     torch.testing.assert_close(method.classifier(x), build.classifier(cfg)(2 * x - 1))
 

@@ -71,6 +71,16 @@ def test_percentile_agrees_with_numpy_and_scipy_bootstrap():
     assert ours.high == pytest.approx(ref.confidence_interval.high, rel=0.05)
 
 
+def test_jackknife_of_a_mean_is_its_standard_error():
+    x = np.random.default_rng(6).normal(size=(400, 2)) * [1.0, 5.0]
+    mean, se = stats.jackknife(400, lambda rows: x[rows].mean(0), blocks=400)
+    np.testing.assert_allclose(mean, x.mean(0))
+    np.testing.assert_allclose(se, x.std(0, ddof=1) / 20, rtol=1e-9)
+    many = np.random.default_rng(7).normal(size=(500, 400))
+    ten = [stats.jackknife(400, lambda rows, v=v: v[rows].mean(keepdims=True))[1] ** 2 for v in many]
+    assert np.mean(ten) == pytest.approx(1 / 400, rel=0.1)
+
+
 def test_iqm_and_its_stratified_bootstrap():
     assert stats.iqm(np.arange(8.0)) == pytest.approx(np.mean([2, 3, 4, 5]))
     assert stats.iqm(np.r_[np.zeros(6), 1e9, -1e9]) == 0.0
@@ -93,6 +103,7 @@ def test_iqm_and_its_stratified_bootstrap():
         (lambda: stats.paired([True], [True, False]), DataError),
         (lambda: stats.percentile(np.array([1.0, np.nan]), 50), DataError),
         (lambda: stats.stratified_bootstrap(np.ones(3)), DataError),
+        (lambda: stats.jackknife(5, np.mean, blocks=6), DataError),
     ],
 )
 def test_bad_input_is_named(call, error):

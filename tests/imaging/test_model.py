@@ -5,8 +5,8 @@ import torch
 
 from safeplan.diffusion import Branch
 from safeplan.errors import CapabilityError, ConfigError, ShapeError
-from safeplan.guidance import CFG, Energy
-from safeplan.imaging import ImageModel, balanced
+from safeplan.guidance import CFG, GFCG, Energy
+from safeplan.imaging import UNLABELLED, ImageModel, balanced
 from safeplan.imaging.grid import CAPTION, GAP, SCALE, save_grid
 from tests.synthetic_images import tiny_model
 
@@ -45,6 +45,22 @@ def test_w_1_is_the_conditional_and_w_0_the_null_model(predict):
     assert close(model.sample([0, 3], (CFG(1.0),), steps=3).images, cond.images)
     null = model.sample([0, 3], (CFG(0.0),), steps=3).images
     assert close(null, model.sample([2, 1], (CFG(0.0),), steps=3).images) and not close(null, cond.images)
+
+
+def test_images_without_a_label_are_those_of_the_null_model(model):
+    null = model.sample([2, 1], (CFG(0.0),), steps=3).images
+    none = model.sample([UNLABELLED, UNLABELLED], steps=3)
+    assert close(none.images, null) and none.labels.tolist() == [-1, -1] and none.nfe.tolist() == [5, 5]
+    mixed = model.sample([UNLABELLED, 3], (CFG(4.0),), steps=3).images  # where both branches agree, CFG does nothing
+    assert close(mixed[:1], null[:1]) and not close(mixed[1:], null[1:])
+    with pytest.raises(CapabilityError, match="GFCG asks a classifier about the label"):
+        model.sample([0, UNLABELLED], (GFCG(lambda x: x.flatten(1)[:, :4]),), steps=3)
+
+
+def test_bfloat16_is_near_and_stays_in_the_network(model):
+    full, half = (model.sample([0, 1], steps=3, bf16=b).images for b in (False, True))
+    assert half.dtype == torch.float32 and not torch.equal(full, half)
+    assert (full - half).square().mean() < 1e-3 * full.square().mean()
 
 
 def test_perturbed_attention_rides_the_same_forward(model):
@@ -87,7 +103,7 @@ def test_energies_see_intensities_in_0_1(model, metric):
 def test_refusals(model):
     with pytest.raises(ConfigError, match="dpmpp_2m"):
         model.sample([0], sampler="plms")
-    with pytest.raises(ShapeError, match=r"labels lie in 0..7, expected 0..3"):
+    with pytest.raises(ShapeError, match=r"labels lie in 0..7, expected 0..3, or -1 for none"):
         model.sample([0, 7])
     for labels, batch in (([], 4), ([0], 0)):
         with pytest.raises(ConfigError, match="at least one"):

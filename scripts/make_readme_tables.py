@@ -112,9 +112,9 @@ def coverage(data: dict) -> str:
 def worth(r: dict) -> str:
     """Error on the boxes and what it equals in simulations, to two digits."""
     if not r.get("box_rms"):
-        return "refused"
-    equals = float(f"{r['equals_mc']:.2g}")
-    return f"{r['box_rms']:.2g} = {equals:,.0f}"
+        return "refused" if "refused" in r else "-"
+    equals, median = (float(f"{r[k]:.2g}") for k in ("equals_mc", "equals_mc_median"))
+    return f"{r['box_rms']:.2g} = {equals:,.0f} ({median:,.0f})"
 
 
 def densities(data: dict) -> str:
@@ -218,9 +218,9 @@ def images(data: dict) -> str:
     s, device = data["settings"], data["made_with"]["device"]
     n = next(iter(data["runs"].values()))["seeds"]
     note = (
-        f"{n} x {s['n']:,} samples, {s['sampler']}, at most {s['nfe']} evaluations a sample, device {device}; +- is half "
-        f"the 95 % interval. fd: Frechet distance to {s['real']:,} training images in features of a classifier trained "
-        "here that no guidance used: it compares within this table only. Steps after @ are given, not chosen by cost."
+        f"{n} x {s['n']:,} samples, {s['sampler']}, at most {s['nfe']} evaluations a sample, device {device}; +- is "
+        f"half the 95 % interval. fd: Frechet distance to {s['real']:,} training images in features of a classifier "
+        "trained here that no guidance used: it compares within this table only. Steps after @ are given, not chosen by cost."
     )
     return "\n\n".join([generic({"rows": rows}), "\n".join(says), note])
 

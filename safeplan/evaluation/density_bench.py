@@ -158,11 +158,11 @@ def carried(log_density: Array) -> Callable[[int, Array, Array], Array]:
     return lambda k, support, test: carry_over(support, log_density[k], test)
 
 
-def halves(case: Case, n: int, seed: int) -> Halves:
-    """`n` starts, half of them support, at ten times evenly from 0 on: exact (RK4) and by Euler."""
+def halves(case: Case, drawn: Draw) -> Halves:
+    """Starts, the first half of them support, at ten times evenly from 0 on: exact (RK4) and by Euler."""
     from safeplan.reach.learned.trajectories import simulate
 
-    drawn = starts(case, n, seed, "iid")
+    n = len(drawn.x)
     fine = simulate(case.loop, drawn, case.reference, case.start.stretch_s, points=10**9)
     euler_x, euler_g = euler(case, drawn)
     steps = np.arange(10) * max(1, (case.steps + 1) // 10)

@@ -48,6 +48,16 @@ def test_every_method_on_a_small_scale(table, tmp_path, capsys):
     assert found["interval reachability"]["box_rms"] > 0
 
 
+def test_the_published_network_scores_what_is_known_of_it(table, tmp_path):
+    """Its log-gain RMSE, and its scores by the authors' metric: .075047 by Euler truth, .091965 by RK4 truth."""
+    row = table.published_network(system("vdp"), table.boxes_of("vdp", tmp_path))
+    assert row["gain_rmse"] == pytest.approx(0.608, abs=1e-3)
+    assert (row["kl_euler"], row["kl_rk4"]) == pytest.approx((0.075047, 0.091965), abs=2e-5)
+    assert 0.3 < row["box_rms"] < 0.6
+    robot = table.published_network(system("robot"), None)
+    assert 2 < robot["gain_rmse"] < 5 and set(robot) == {"gain_rmse", "state_rmse"}
+
+
 def test_a_study_goes_on_where_it_was_killed(table, tmp_path, monkeypatch):
     cheap = {"sigma points", "learned flow, 1,000 trajectories"}
     every = table.methods(True)

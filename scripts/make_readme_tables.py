@@ -220,7 +220,7 @@ def images(data: dict) -> str:
     note = (
         f"{n} x {s['n']:,} samples, {s['sampler']}, at most {s['nfe']} evaluations a sample, device {device}; +- is "
         f"half the 95 % interval. fd: Frechet distance to {s['real']:,} training images in features of a classifier "
-        "trained here that no guidance used: it compares within this table only. Steps after @ are given, not chosen by cost."
+        "trained here that no guidance used: it compares within this table only. Steps after @ are given."
     )
     return "\n\n".join([generic({"rows": rows}), "\n".join(says), note])
 

@@ -46,17 +46,43 @@ def fit(data: dict) -> str:
 
 
 def unsafe_set(data: dict) -> str:
-    """FISOR's infeasible set of the point robot against the true one."""
-    rows = [
-        {"unsafe set": name, "IoU": data[f"iou{key}"], "false safe": data[f"false_safe{key}"]}
-        for name, key in (("FISOR", ""), ('"not inside a disc now"', "_disc_now"))
-    ]
+    """FISOR's infeasible set of the point robot against the true one, as learned and calibrated."""
+    now, c = {k: data[f"{k}_disc_now"] for k in ("iou", "false_safe")}, data.get("calibration")
+    sets = {"FISOR": (data, c and c["new_at_zero"])}
+    if c:
+        sets["FISOR, calibrated"] = (c["grid"], c["new"])
+    sets['"not inside a disc now"'] = (now, c and c["new_disc_now"])
+    rows = []
+    for name, (grid, new) in sets.items():
+        row = {"unsafe set": name, "IoU": grid["iou"], "false safe": grid["false_safe"]}
+        rows.append(row | ({"new states: IoU": new["iou"], "false safe there": new["false_safe"]} if new else {}))
     minutes = data["training_seconds"] / 60
     note = (
         f"{data['states']} states of a grid; {data['update']} updates in {minutes:.0f} min, seed {data['seed']}, "
         f"{data['device']}, {data['threads']} thread(s). False safe: share of truly unsafe states called safe."
     )
-    return generic({"rows": rows, "note": note})
+    return generic({"rows": rows, "note": f"{note} {calibrated(c) if c else 'Calibration: *not run yet*.'}"})
+
+
+def calibrated(c: dict) -> str:
+    """What a calibrated threshold promised and what it missed."""
+    low, high = (100 * v for v in c["new_false_safe_interval"])
+    said = (
+        f"Calibrated on {c['states']} unsafe states drawn at random, so that of their kind at most "
+        f"{100 * c['alpha']:g} % are called safe, for all but {100 * c['delta']:g} % of calibration sets. "
+        f"Of {c['new_unsafe']} new ones {100 * c['new']['false_safe']:.2f} % are (95 % interval {low:.2f} to "
+        f"{high:.2f} %), and {c['new']['false_safe_outside_discs']:.1%} of those that are not inside a disc yet."
+    )
+    for p in c["promises"].values():
+        kind, above = "on average", ""
+        if p["delta"] is not None:
+            kind, above = f"for all but {100 * p['delta']:g} % of splits", f", {p['above']} splits above"
+        said += (
+            f" Promised: at most {100 * p['alpha']:g} % {kind}; found in {p['splits']} splits that calibrate on "
+            f"{p['calibrated_on']}: mean {100 * p['mean']:.3f} % (standard error {100 * p['standard_error']:.3f} %)"
+            f"{above}; {'kept' if p['kept'] else '**BROKEN**'} (p = {p['p']:.2g})."
+        )
+    return said
 
 
 def speed(data: dict) -> str:

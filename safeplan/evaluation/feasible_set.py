@@ -20,6 +20,7 @@ from safeplan.evaluation.point_robot import BOX, HAZARDS, RADIUS, SYSTEM, V_MAX,
 Array = np.ndarray
 Value = Callable[[Array], Array]  # observations [B, 11] -> V_h [B]
 
+SPEEDS = (0.5, 1.0, 1.5, 2.0)  # of the grid, m/s
 STOP_STEPS = int(V_MAX / SYSTEM.dt) + 4  # full braking from v_max, and the smooth end of it
 
 
@@ -81,7 +82,7 @@ class Grid:
     truth: Array  # [V, W, N, N] true where infeasible
 
 
-def make_grid(points: int = 81, speeds: tuple[float, ...] = (0.5, 1.0, 1.5, 2.0), headings: int = 8) -> Grid:
+def make_grid(points: int = 81, speeds: tuple[float, ...] = SPEEDS, headings: int = 8) -> Grid:
     """Truth on `points`^2 positions for every speed (m/s) and heading. At rest it is the discs: left out."""
     axis = np.linspace(-BOX, BOX, points)
     yaws = np.linspace(-np.pi, np.pi, headings, endpoint=False) + np.pi / headings / 2
@@ -89,6 +90,13 @@ def make_grid(points: int = 81, speeds: tuple[float, ...] = (0.5, 1.0, 1.5, 2.0)
     x = np.stack([px, py, v, w])
     truth = infeasible(x.reshape(4, -1)).reshape(v.shape)
     return Grid(x, np.array(speeds), yaws, axis, truth)
+
+
+def draw_states(n: int, rng: np.random.Generator) -> tuple[Array, Array]:
+    """`n` states `[4, n]`, uniform over the positions, headings and range of speeds of the grid; their truth `[n]`."""
+    low, high = (-BOX, -BOX, SPEEDS[0], -np.pi), (BOX, BOX, SPEEDS[-1], np.pi)
+    x = rng.uniform(low, high, (n, 4)).T
+    return x, infeasible(x)
 
 
 def iou(predicted: Array, truth: Array) -> float:
@@ -102,14 +110,25 @@ def false_safe(predicted: Array, truth: Array) -> float:
     return float((truth & ~predicted).sum() / max(truth.sum(), 1))
 
 
-def score(v_h: Value, grid: Grid, threshold: float = 0.0) -> dict[str, Any]:
-    """IoU and false-safe rate of {V_h > threshold} over the whole grid and by speed, beside "inside a disc now"."""
-    predicted = values(v_h, grid) > threshold
+def rates(predicted: Array, x: Array, truth: Array) -> dict[str, float]:
+    """How well the set `predicted [...]` of the states `x [4, ...]` matches `truth [...]`.
+
+    `false_safe_outside_discs` is of the truly infeasible states that are not inside a disc yet: the ones to be learned.
+    """
+    ahead = truth & (violation(x) <= 0)
+    return {
+        "iou": iou(predicted, truth),
+        "false_safe": false_safe(predicted, truth),
+        "false_safe_outside_discs": false_safe(predicted, ahead),
+        "false_unsafe": float((predicted & ~truth).sum() / max((~truth).sum(), 1)),
+    }
+
+
+def score(predicted: Array, grid: Grid) -> dict[str, Any]:
+    """Rates of a predicted set `[V, W, N, N]` over the whole grid and by speed, beside those of "inside a disc now"."""
     now = violation(grid.x) > 0
     return {
-        "iou": iou(predicted, grid.truth),
-        "false_safe": false_safe(predicted, grid.truth),
-        "false_unsafe": float((predicted & ~grid.truth).sum() / max((~grid.truth).sum(), 1)),
+        **rates(predicted, grid.x, grid.truth),
         "iou_disc_now": iou(now, grid.truth),
         "false_safe_disc_now": false_safe(now, grid.truth),
         "iou_by_speed": {f"{s:g}": iou(p, t) for s, p, t in zip(grid.speeds, predicted, grid.truth, strict=True)},
@@ -118,11 +137,11 @@ def score(v_h: Value, grid: Grid, threshold: float = 0.0) -> dict[str, Any]:
     }
 
 
-def values(v_h: Value, grid: Grid, chunk: int = 65536) -> Array:
-    """V_h `[V, W, N, N]` on the grid."""
-    flat = observe(grid.x.reshape(4, -1)).astype(np.float32)
+def values(v_h: Value, x: Array, chunk: int = 65536) -> Array:
+    """V_h `[...]` of states `x [4, ...]`."""
+    flat = observe(x.reshape(4, -1)).astype(np.float32)
     parts = [np.asarray(v_h(flat[i : i + chunk])) for i in range(0, len(flat), chunk)]
-    return np.concatenate(parts).reshape(grid.truth.shape)
+    return np.concatenate(parts).reshape(x.shape[1:])
 
 
 def picture(v_h: Value, grid: Grid, path: str | Path, heading: int = 1) -> Path:
@@ -132,7 +151,7 @@ def picture(v_h: Value, grid: Grid, path: str | Path, heading: int = 1) -> Path:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    v = values(v_h, grid)
+    v = values(v_h, grid.x)
     n = len(grid.speeds)
     fig, axes = plt.subplots(1, n, figsize=(3.0 * n, 3.4), squeeze=False, layout="constrained")
     image = None

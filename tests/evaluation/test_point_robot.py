@@ -101,16 +101,32 @@ def test_scores():
     assert fs.false_safe(a, b) == 0.5
 
 
+def test_random_states_are_none_of_the_grid_and_labelled_alike(grid):
+    x, truth = fs.draw_states(2000, numpy_rng(0, "test"))
+    low, high = x.min(axis=1), x.max(axis=1)
+    ends = np.array([pr.BOX, pr.BOX, fs.SPEEDS[-1], np.pi])
+    assert (high <= ends).all() and (high > 0.98 * ends).all() and (low < [-2.9, -2.9, 0.55, -3.1]).all()
+    assert (low >= [-pr.BOX, -pr.BOX, fs.SPEEDS[0], -np.pi]).all()
+    assert not np.isin(x[2], grid.speeds).any()
+    np.testing.assert_array_equal(truth, fs.infeasible(x))
+    assert truth.mean() == pytest.approx(grid.truth[1:].mean(), abs=0.03)  # at rest it is the discs
+
+
 def test_score_and_picture(grid, tmp_path):
     def disc_now(obs):
         return pr.RADIUS - np.minimum(obs[:, 5], obs[:, 8])
 
-    result = fs.score(disc_now, grid)
+    v = fs.values(disc_now, grid.x)
+    assert v.shape == grid.truth.shape
+    result = fs.score(v > 0, grid)
     assert result["iou"] == pytest.approx(result["iou_disc_now"], abs=1e-3)
     assert 0.7 < result["iou_disc_now"] < 0.85
     assert result["iou_by_speed"]["0"] == pytest.approx(1.0, abs=0.01)
-    cautious = fs.score(lambda o: disc_now(o) + 0.5, grid)
+    assert result["false_safe_outside_discs"] > 0.99  # it knows nothing of what lies ahead
+    cautious = fs.score(v > -0.5, grid)
     assert cautious["false_safe"] < result["false_safe"] and cautious["false_unsafe"] > 0
+    assert cautious["false_safe_outside_discs"] > cautious["false_safe"] > 0
+    assert list(fs.rates(grid.truth, grid.x, grid.truth).values()) == [1, 0, 0, 0]
     json.dumps(result)
     path = fs.picture(disc_now, fs.make_grid(21, (0.0, 2.0), 4), tmp_path / "p.png")
     assert path.stat().st_size > 5000 and [p.name for p in tmp_path.iterdir()] == ["p.png"]

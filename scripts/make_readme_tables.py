@@ -228,7 +228,10 @@ def images(data: dict) -> str:
     shown = [k for k in columns if any(k in r for r in data["runs"].values())]
     rows = []
     for run, r in data["runs"].items():
-        row = {"run": f"`{run}`", "steps": str(r["steps"]), "NFE": f"{r['nfe']:.1f}"}
+        if "failed" in r:
+            rows.append({"run": f"`{run}`", "steps": "failed", "NFE": "-"} | dict.fromkeys(shown, "-"))
+            continue
+        row = {"run": f"`{run}`", "steps": f"{r['steps']:g}", "NFE": f"{r['nfe']:.1f}"}
         for key in shown:
             percent = key != "fd"
             row[key] = "-" if key not in r else worded(r[key], percent)
@@ -246,14 +249,16 @@ def images(data: dict) -> str:
     note = (
         f"{n} x {s['n']:,} samples, {s['sampler']}, at most {s['nfe']} evaluations a sample, device {device}; +- is "
         f"half the 95 % interval. fd: Frechet distance to {s['real']:,} training images in features of a classifier "
-        "trained here that no guidance used: it compares within this table only. Steps after @ are given."
+        "trained here that no guidance used: it compares within this table only. Steps after @ are given. Runs of a "
+        "seed share their noise, and effects are tested on paired samples. An evaluation of the weak net, half as wide "
+        "as the model, counts as one; the classifier that GFCG and EluCD ask is not counted."
     )
     return "\n\n".join([generic({"rows": rows}), "\n".join(says), note])
 
 
 def worded(v: dict, percent: bool) -> str:
     """An estimate with half its interval."""
-    half = 1.96 * v["se"]
+    half = (v["high"] - v["low"]) / 2
     return f"{v['estimate']:.1%} +- {100 * half:.1f}" if percent else f"{v['estimate']:.2f} +- {half:.2f}"
 
 

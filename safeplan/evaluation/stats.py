@@ -79,15 +79,20 @@ def percentile(values: Array, q: float, confidence: float = CONFIDENCE, reps: in
 
 
 def jackknife(n: int, statistic: Callable[[Array], Array], blocks: int = 10) -> tuple[Array, Array]:
-    """`statistic(rows [m]) -> [K]` of all n rows, and its standard errors `[K]`.
+    """`statistic(rows [m]) -> [K]` of all n rows, and its values `[blocks, K]` when one run of neighbours is left out.
 
-    The delete-a-group jackknife: one of `blocks` runs of neighbours is left out at a time. For independent rows.
+    For rows that are independent of each other; `jackknife_error` makes a standard error of the values.
     """
     if not 2 <= blocks <= n:
         raise DataError(f"jackknife: {n} rows in {blocks} blocks; give 2 blocks or more, and a row for each")
     rows = np.arange(n)
-    left = np.array([statistic(np.delete(rows, part)) for part in np.array_split(rows, blocks)])
-    return np.asarray(statistic(rows)), np.sqrt((blocks - 1) * left.var(axis=0))
+    left = [statistic(np.delete(rows, part)) for part in np.array_split(rows, blocks)]
+    return np.asarray(statistic(rows)), np.array(left)
+
+
+def jackknife_error(left: Array) -> Array:
+    """Standard errors `[K]` from values `[blocks, K]`, each without one block (delete-a-group jackknife)."""
+    return np.sqrt((len(left) - 1) * np.var(left, axis=0))
 
 
 def iqm(scores: Array) -> float:

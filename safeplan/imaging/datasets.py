@@ -91,8 +91,20 @@ def to_unit(images: Tensor) -> Tensor:
 
 
 def to_bytes(x: Tensor) -> Tensor:
-    """[-1, 1] to uint8, cut at the ends, rounded."""
+    """[-1, 1] to uint8, cut at the ends, rounded.
+
+    Raises:
+        DataError: a value is not finite.
+    """
+    check_finite("to_bytes", x)
     return ((x.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+
+
+def check_finite(who: str, x: Tensor) -> None:
+    """Raise DataError for images `[N, ...]` with NaN or infinity, which would be cut to ordinary grey."""
+    if not torch.isfinite(x).all():
+        bad = int((~torch.isfinite(x)).reshape(len(x), -1).any(1).sum())
+        raise DataError(f"{who}: {bad} of {len(x)} images are not finite. Lower the scale of what guides them")
 
 
 def load_images(name: str, split: str = "train", folder: str | Path | None = None) -> ImageSet:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from safeplan.errors import DataError, ShapeError
-from safeplan.imaging.datasets import to_bytes
+from safeplan.imaging.datasets import check_finite, to_bytes
 
 INCEPTION_SIZE = 299
 
@@ -94,7 +94,12 @@ def saturation(images: Tensor) -> float:
 
 
 def clipped(images: Tensor) -> float:
-    """Share of values outside [-1, 1] by more than 1/127.5, one step of 8 bits; saturation of grey images."""
+    """Share of values outside [-1, 1] by more than 1/127.5, one step of 8 bits; saturation of grey images.
+
+    Raises:
+        DataError: a value is not finite.
+    """
+    check_finite("clipped", images)
     return float((images.abs() > 1 + 1 / 127.5).double().mean())
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from safeplan.diffusion import EDM, SAMPLERS, Cond, Denoiser, Guidance, Trace, VPCosine
 from safeplan.errors import CapabilityError, ConfigError, ShapeError
-from safeplan.imaging.datasets import SIZE
+from safeplan.imaging.datasets import SIZE, check_finite
 from safeplan.rng import randn, sample_generators
 
 UNLABELLED = -1  # the label of an image of no class in particular
@@ -74,6 +74,7 @@ class ImageModel:
         Raises:
             ConfigError: no such sampler, or no label. ShapeError: a label that is no class; another image format.
             CapabilityError: the chain needs what the networks do not offer, or a label where there is none.
+            DataError: an image is not finite.
         """
         if sampler not in SAMPLERS:
             raise ConfigError(f"sampler {sampler!r} is unknown; use one of {', '.join(sorted(SAMPLERS))}")
@@ -85,9 +86,12 @@ class ImageModel:
                 f"sample: labels lie in {int(y.min())}..{int(y.max())}, expected 0..{len(self.classes) - 1}, or "
                 f"{UNLABELLED} for none"
             )
-        asking = [type(m).__name__ for m in chain if "leaf:label" in m.requires]
-        if asking and int(y.min()) == UNLABELLED:
-            raise CapabilityError(f"{asking[0]} asks a classifier about the label, and an image has none. Take it off")
+        for method in chain:
+            name, needs = type(method).__name__, method.requires
+            if "leaf:label" in needs and int(y.min()) == UNLABELLED:
+                raise CapabilityError(f"{name} asks a classifier about the label, and an image has none. Take it off")
+            if "null" in needs and int(y.max()) == UNLABELLED:
+                raise CapabilityError(f"{name} compares with and without the label, and no image has one. Take it off")
         for name, other in (networks or {}).items():
             if (other.channels, other.classes) != (self.channels, self.classes):
                 raise ShapeError(f"network {name!r} draws {other.name}, expected {self.name}; give one of the same set")
@@ -112,6 +116,7 @@ class ImageModel:
                         callback=None if progress is None else lambda k, x, n=done: progress(n),
                     )
                 )
+            check_finite("sample", images[-1])
             nfe.append(trace.total_nfe())
             traces.append(trace)
         return Samples(torch.cat(images), y, torch.cat(nfe), tuple(traces))

@@ -81,6 +81,8 @@ def test_accuracy_saturation_and_clipping():
     with pytest.raises(ShapeError, match="grey has none"):
         metrics.saturation(grey[:, :1])
     assert metrics.clipped(torch.tensor([0.0, 1.0, -1.5, 1.5])) == 0.5
+    with pytest.raises(DataError, match="clipped: 1 of 2 images are not finite"):
+        metrics.clipped(torch.tensor([[0.0], [float("nan")]]))
 
 
 def test_inception_is_asked_for_by_name(tmp_path):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from safeplan.diffusion import Branch
-from safeplan.errors import CapabilityError, ConfigError, ShapeError
+from safeplan.errors import CapabilityError, ConfigError, DataError, ShapeError
 from safeplan.guidance import CFG, GFCG, Energy
 from safeplan.imaging import UNLABELLED, ImageModel, balanced
 from safeplan.imaging.grid import CAPTION, GAP, SCALE, save_grid
@@ -55,6 +55,13 @@ def test_images_without_a_label_are_those_of_the_null_model(model):
     assert close(mixed[:1], null[:1]) and not close(mixed[1:], null[1:])
     with pytest.raises(CapabilityError, match="GFCG asks a classifier about the label"):
         model.sample([0, UNLABELLED], (GFCG(lambda x: x.flatten(1)[:, :4]),), steps=3)
+    with pytest.raises(CapabilityError, match="CFG compares with and without the label, and no image has one"):
+        model.sample([UNLABELLED], (CFG(4.0),), steps=3)
+
+
+def test_images_that_are_not_finite_are_refused(model):
+    with pytest.raises(DataError, match="sample: 1 of 2 images are not finite"):
+        model.sample([0, 1], (CFG(torch.tensor([2.0, 1e38])),), steps=3)
 
 
 def test_bfloat16_is_near_and_stays_in_the_network(model):

@@ -5,6 +5,7 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from safeplan.errors import ConfigError
@@ -27,10 +28,14 @@ def test_runs_are_chains():
     run = image_table.parse("unlabelled+pag:s=1@20")
     assert (run.guidance.chain, run.labelled, run.steps) == (["pag"], False, 20)
     assert image_table.parse("none").guidance.chain == [] and not image_table.parse("unlabelled").labelled
+    assert image_table.parse("pag:layers=[0,2],s=1").guidance.pag.layers == [0, 2]
+    assert image_table.parse("adaptive:per_sample=False").guidance.adaptive.per_sample is False
     for fault, said in {
-        "cfg:v=2": "cfg has no setting 'v'; it has w",
+        "cfg:v=2": "Key 'v' not in 'CfgConfig'",
+        "cfg:w=abc": "could not be converted to Float",
         "cfgg": "Did you mean 'cfg'",
         "cfg@x": "no number of steps",
+        "cfg:w=2+cfg:w=5": "cfg stands there twice",
     }.items():
         with pytest.raises(ConfigError, match=said):
             image_table.parse(fault)
@@ -38,24 +43,46 @@ def test_runs_are_chains():
         image_table.parse(run)
 
 
-def test_effects_are_held_against_their_errors():
-    def row(fd, nfe=32.0):
-        return {"fd": {"estimate": fd, "se": 0.1}, "nfe": nfe}
+def rows_of(means, noise=0.0, nfe=32.0, steps=16, key="fd"):
+    """Rows whose samples share `noise`, so that differences are exact although each mean is not."""
+    common = noise * np.random.default_rng(0).normal(size=10)
+    return [
+        {
+            "planner": run,
+            "seed": seed,
+            "steps": steps,
+            "nfe": nfe if run.startswith("cfg") else 0.75 * nfe,
+            "seconds": 1.0,
+            "columns": {key: {"value": mean, "left": list(mean + common + 0.001 * np.arange(10) * (len(run) % 3))}},
+        }
+        for run, mean in means.items()
+        for seed in (0, 1)
+    ]
 
-    runs = {"unlabelled": row(5.0), "unlabelled+pag:s=1": row(4.0), "unlabelled+pag:s=2": row(4.9)}
-    runs |= {
-        "cfg:w=2": row(3.0),
-        "adaptive:w=2@16": row(3.1, 24.0),
-        "cfg:w=3": row(3.0),
-        "adaptive:w=3@16": row(3.0, 30),
+
+def found_in(rows):
+    return {(f["effect"], f["run"]): f["appears"] for f in image_table.effects(rows, image_table.table(rows))}
+
+
+def test_effects_are_tested_on_pairs():
+    """Each mean is uncertain by 3, their differences are not."""
+    rows = rows_of({"unlabelled": 5.0, "unlabelled+pag:s=1": 4.0, "unlabelled+pag:s=2": 5.0}, noise=1.0)
+    assert image_table.table(rows)["unlabelled"]["fd"]["high"] > 6
+    assert found_in(rows) == {
+        ("helps without labels", "unlabelled+pag:s=1"): True,
+        ("helps without labels", "unlabelled+pag:s=2"): False,
     }
-    found = {f["run"]: f["appears"] for f in image_table.effects(runs)}
-    assert found == {
-        "unlabelled+pag:s=1": True,
-        "unlabelled+pag:s=2": False,
-        "adaptive:w=2@16": True,
-        "adaptive:w=3@16": False,
-    }
+    one = rows_of({"cfg:w=2": 3.0, "adaptive:w=2@12": 3.03, "cfg:w=3": 3.0, "adaptive:w=3@12": 3.3}, noise=0.2)
+    ag = {run: yes for (_, run), yes in found_in(one).items() if run.startswith("adaptive")}
+    assert ag == {"adaptive:w=2@12": True, "adaptive:w=3@12": False}
+
+
+@pytest.mark.parametrize(("apg", "kept"), [(4.0, True), (50.0, False)])
+def test_apg_keeps_only_what_it_keeps(apg, kept):
+    """Below CFG at the same scale is not enough."""
+    found = found_in(rows_of({"cfg:w=2": 3.0, "cfg:w=8": 60.0, "apg:w=8": apg}))
+    assert found[("CFG loses it at scale 8: fd", "cfg:w=8")]
+    assert found[("APG loses at most a fifth of that: fd", "apg:w=8")] is kept
 
 
 def test_table_holds_the_cost_and_resumes(tmp_path, monkeypatch, capsys):
@@ -81,3 +108,10 @@ def test_table_holds_the_cost_and_resumes(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "r" / "image_table_mnist.png").read_bytes().startswith(b"\x89PNG")
     assert runs["none"]["fd"]["low"] <= runs["none"]["fd"]["estimate"] <= runs["none"]["fd"]["high"]
     assert "| cfg:w=3 | 2 |" in capsys.readouterr().out
+    other, _ = image_from_set(synthetic_set(), TINY, seed=1)
+    save_model(tmp_path / "w" / "image.safetensors", "image", *other.export())
+    with pytest.raises(ConfigError, match="sha256"):
+        go("--runs", "none", "--seeds", "3")
+    with pytest.raises(SystemExit):
+        go("--runs", "none", "gfcg")
+    assert "no such file" in capsys.readouterr().err

@@ -113,7 +113,9 @@ def drive(
             guided, after = denoise(nets, ctx, chain, states, max_rows=max_rows, trace=trace)
 
             def look(y: Tensor, ctx=ctx, after=after, a2=a2, s2=s2) -> Guided:
-                there = ctx._replace(x=y, a=_scalar(a2, y), s=_scalar(s2, y), sigma=s2 / a2 if a2 > 0 else math.inf)
+                there = ctx._replace(
+                    x=y, a=_scalar(a2, y), s=_scalar(s2, y), sigma=ctx.sigma_next, sigma_begin=ctx.sigma
+                )
                 return denoise(nets, there, chain, after, max_rows=max_rows, trace=trace)[0]
 
             def fresh(x=x) -> Tensor:
@@ -128,10 +130,10 @@ def drive(
         return x if pin is None else pin.write(x)
 
 
-def context(x, a, s, a2, s2, k, steps, conds, decode=None, generators=None) -> Context:
-    """The context of step k, levels as Python floats."""
+def context(x, a, s, a2, s2, k, steps, conds, decode=None, generators=None, begin=None) -> Context:
+    """The context of step k, levels as Python floats; `begin` as `Context.sigma_begin`."""
     sigma, after = (q / p if p > 0 else math.inf for p, q in ((a, s), (a2, s2)))
-    return Context(x, _scalar(a, x), _scalar(s, x), sigma, k, conds, decode, generators, after, steps)
+    return Context(x, _scalar(a, x), _scalar(s, x), sigma, k, conds, decode, generators, after, steps, begin)
 
 
 def check_rows(noise: Tensor, conds: Mapping[str, Any], generators: Sequence[Any] | None) -> None:

@@ -95,6 +95,7 @@ class Context(NamedTuple):
 
     conds: name -> Cond ("cond" and "null" always). decode: x0 -> physical units, differentiable. generator: one per
     sample. sigma_next: noise at the end of the step, for methods with a step-size weight. steps: steps in the run.
+    sigma_begin: noise at its start; None: `sigma` itself. Correctors look from elsewhere in the step.
     """
 
     x: Tensor
@@ -107,6 +108,12 @@ class Context(NamedTuple):
     generator: Sequence[torch.Generator] | None = None
     sigma_next: float = 0.0
     steps: int = 1
+    sigma_begin: float | None = None
+
+    @property
+    def taken(self) -> float:
+        """The noise that the step takes out, sigma^2 - sigma'^2 over the whole step; inf from sigma = inf."""
+        return (self.sigma if self.sigma_begin is None else self.sigma_begin) ** 2 - self.sigma_next**2
 
     def physical(self, x0: Tensor) -> Tensor:
         """`decode(x0)`, or x0 itself where no decoding was given."""

@@ -30,7 +30,7 @@ class Trace:
         for b in branches:
             nfe += 1 if b.rows is None else b.rows.cpu().long()
             if b is not branches[0]:
-                name = "/".join([b.cond if isinstance(b.cond, str) else "late", b.net, *map(str, b.perturb[:1])])
+                name = "/".join([b.cond if isinstance(b.cond, str) else "late", b.net, *map(str, b.perturb)])
                 cosine[name] = torch.cosine_similarity(c, preds.x0(b).detach().flatten(1)).cpu()
         self.sigma.append(ctx.sigma)
         self.nfe.append(nfe)

@@ -94,7 +94,10 @@ class ConstrictingBarrier(Barrier):
 
 @dataclass(frozen=True, eq=False)
 class Project(Guidance):
-    """x0 -> `projection(x0)`, `[B, ...]` in the model's own units; last in a chain, so that nothing undoes it."""
+    """x0 -> `projection(x0)`, `[B, ...]` in the model's own units; last in a chain, so that nothing undoes it.
+
+    fields: "both" changes the score; "aim" keeps the noise direction (its strength grows with the steps).
+    """
 
     projection: Callable[[Tensor], Tensor]
     fields: str = "both"

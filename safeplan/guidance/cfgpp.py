@@ -55,8 +55,12 @@ def cfgpp_scale(lam: float, grid: Grid) -> Callable[[float], float]:
         i = bisect.bisect_left(levels, at)
         if i == len(levels):
             rho = ratios[-1]
-        elif i == 0 or levels[i] == at or levels[i] == math.inf:
+        elif i == 0 or levels[i] == at:
             rho = ratios[i]
+        elif levels[i] == math.inf:  # the step's end is linear in the angle atan(sigma), the time of the cosine path
+            top, end = math.atan(levels[i - 1]), math.atan(ratios[i - 1] * levels[i - 1])
+            part = (math.atan(at) - top) / (math.pi / 2 - top)
+            rho = math.tan(end + part * (top - end)) / at
         else:  # linear in log sigma
             part = math.log(at / levels[i - 1]) / math.log(levels[i] / levels[i - 1])
             rho = ratios[i - 1] + part * (ratios[i] - ratios[i - 1])

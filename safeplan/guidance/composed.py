@@ -4,16 +4,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from torch import Tensor
+
 from safeplan.diffusion.guidance import NULL, Branch, Context, Guidance, Guided, Paper, Predictions, in_interval
 from safeplan.guidance.papers import COMPOSED
-from safeplan.guidance.scale import ALWAYS, Interval, Scale, check_interval, gain, scale_at
+from safeplan.guidance.scale import ALWAYS, Interval, Scale, check_interval, equals, gain, scale_at
 
 
 @dataclass(frozen=True, eq=False)
 class Composed(Guidance):
     """x0 + sum_k w_k (c_k - u) over further conditions of the run, by name; w_k < 0 steers away.
 
-    Goes beside a CFG for the main condition. One evaluation per condition, and the null one.
+    Goes beside a CFG for the main condition. One evaluation per condition, and the null one; none where all w_k are 0.
     """
 
     weights: Mapping[str, Scale] = field(default_factory=dict)
@@ -27,19 +29,22 @@ class Composed(Guidance):
 
     @property
     def requires(self) -> frozenset[str]:
-        return frozenset().union(*(b.requires for b in self._branches())) if self.weights else frozenset()
+        on = [Branch(k) for k, w in self.weights.items() if not (isinstance(w, (int, float)) and w == 0)]
+        return frozenset().union(*(b.requires for b in (NULL, *on))) if on else frozenset()
 
-    def _branches(self) -> tuple[Branch, ...]:
-        return (NULL, *(Branch(k) for k in self.weights))
+    def _on(self, sigma: float) -> dict[Branch, float | Tensor]:
+        """The branches that count at `sigma`, with their weights."""
+        if not in_interval(sigma, self.interval):
+            return {}
+        weights = {Branch(k): scale_at(w, sigma) for k, w in self.weights.items()}
+        return {b: w for b, w in weights.items() if not equals(w, 0)}
 
     def needs(self, ctx: Context, state: Any) -> tuple[Branch, ...]:
-        return self._branches() if self.weights and in_interval(ctx.sigma, self.interval) else ()
+        on = self._on(ctx.sigma)
+        return (NULL, *on) if on else ()
 
     def __call__(self, guided: Guided, predictions: Predictions, ctx: Context, state: Any) -> tuple[Guided, Any]:
-        if not self.needs(ctx, state):
-            return guided, state
-        u = predictions.x0(NULL)
-        for name, w in self.weights.items():
-            d = predictions.x0(Branch(name)) - u
-            guided = guided.shift(gain(scale_at(w, ctx.sigma), d) * d)
+        for branch, w in self._on(ctx.sigma).items():
+            d = predictions.x0(branch) - predictions.x0(NULL)
+            guided = guided.shift(gain(w, d) * d)
         return guided, state

@@ -28,7 +28,7 @@ class Energy(Guidance):
         proximal: implicit step. With a Gaussian prior, a quadratic energy of rank r, the posterior metric and r
             iterations it samples the tilted distribution exactly; the explicit step overshoots by 1 + curvature M.
         iterations: conjugate-gradient iterations of the proximal step.
-        fields: "both" changes the score; "aim" keeps the noise direction.
+        fields: "both" changes the score; "aim" keeps the noise direction (its strength grows with the steps).
         interval: (low, high) in sigma, both inclusive.
     """
 

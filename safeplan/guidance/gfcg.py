@@ -11,7 +11,7 @@ from safeplan.diffusion.cond import Cond
 from safeplan.diffusion.guidance import COND, Branch, Context, Guidance, Guided, Paper, Predictions, in_interval
 from safeplan.errors import ConfigError
 from safeplan.guidance.papers import GFCG_PAPER
-from safeplan.guidance.scale import ALWAYS, Interval, Scale, check_interval, gain, scale_at
+from safeplan.guidance.scale import ALWAYS, Interval, Scale, check_interval, equals, gain, scale_at
 
 LAWS = ("doubt", "rival")
 
@@ -61,6 +61,8 @@ class GFCG(Guidance):
 
     @property
     def requires(self) -> frozenset[str]:
+        if isinstance(self.s, (int, float)) and self.s == 0:
+            return frozenset()
         need = {f"leaf:{self.label}"}
         return frozenset(need | ({f"net:{self.net}"} if self.net != "main" else set()))
 
@@ -83,7 +85,8 @@ class GFCG(Guidance):
         return Branch(self.rival, net=self.net)
 
     def needs(self, ctx: Context, state: Any) -> tuple[Branch, ...]:
-        return (self.branch,) if in_interval(ctx.sigma, self.interval) else ()
+        off = equals(scale_at(self.s, ctx.sigma), 0) or not in_interval(ctx.sigma, self.interval)
+        return () if off else (self.branch,)
 
     def __call__(self, guided: Guided, predictions: Predictions, ctx: Context, state: Any) -> tuple[Guided, Any]:
         if not self.needs(ctx, state):

@@ -22,18 +22,20 @@ class LinearAG(Guidance):
     """CFG in which the null noise of some steps is `sum beta_c c_i + sum beta_u u_i` over this and earlier steps.
 
     Works on the noise (x - a x0)/s, as the paper does. `fit_linear_ag` makes the rules; they hold for the grid and the
-    scale that they were fitted on.
+    scale that they were fitted on, and for the first evaluation of a step: correctors (Heun) ask the network.
 
     Args:
         rules: step -> coefficients; steps without a rule ask the network.
         stop: first step from which on there is no guidance at all; None: never.
         order: earlier steps that are remembered.
+        levels: step -> sigma that its rule was fitted at; another one in a run is a ConfigError. Empty: not checked.
     """
 
     w: Scale = 2.0
     rules: Mapping[int, Rule] = field(default_factory=dict)
     stop: int | None = None
     order: int = 1
+    levels: Mapping[int, float] = field(default_factory=dict)
 
     paper: ClassVar[Paper | None] = ADAPTIVE
     equation: ClassVar[str] = "LinearAG: null noise as a linear rule of earlier ones"
@@ -57,8 +59,19 @@ class LinearAG(Guidance):
     def _off(self, step: int) -> bool:
         return self.stop is not None and step >= self.stop
 
+    def _rule(self, ctx: Context) -> Rule | None:
+        if ctx.step not in self.rules or ctx.sigma_begin is not None:
+            return None
+        level = self.levels.get(ctx.step, ctx.sigma)
+        if abs(ctx.sigma - level) > 1e-6 * level:
+            raise ConfigError(
+                f"linear_ag: the rule of step {ctx.step} was fitted at sigma = {level:g}, this run is at {ctx.sigma:g} "
+                "there; fit on the grid that you sample on"
+            )
+        return self.rules[ctx.step]
+
     def needs(self, ctx: Context, state: Any) -> tuple[Branch, ...]:
-        return () if self._off(ctx.step) or ctx.step in self.rules else (NULL,)
+        return () if self._off(ctx.step) or self._rule(ctx) is not None else (NULL,)
 
     def __call__(self, guided: Guided, predictions: Predictions, ctx: Context, state: Any) -> tuple[Guided, Any]:
         if self._off(ctx.step):
@@ -66,8 +79,9 @@ class LinearAG(Guidance):
         c0 = predictions.x0(COND)
         cs, us = state
         c = noise_of(ctx.x, c0, ctx.a, ctx.s)
-        if ctx.step in self.rules:
-            beta_c, beta_u = self.rules[ctx.step]
+        rule = self._rule(ctx)
+        if rule is not None:
+            beta_c, beta_u = rule
             u = beta_c[0] * c
             for b, old in zip(beta_c[1:], cs, strict=False):
                 u = u + b * old
@@ -83,9 +97,10 @@ class LinearAG(Guidance):
 
 @dataclass
 class _Noises:
-    """Collects the noises of a CFG run, step by step, flat `[M]`."""
+    """Collects the noises of a CFG run by step, flat `[M]` on the CPU; correctors are not steps."""
 
-    kept: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    kept: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    levels: dict[int, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,11 +109,18 @@ class _Recorder(CFG):
 
     log: _Noises = field(default_factory=_Noises)
 
+    @property
+    def requires(self) -> frozenset[str]:
+        return NULL.requires
+
+    def needs(self, ctx: Context, state: Any) -> tuple[Branch, ...]:
+        return (NULL,)  # also where w = 1
+
     def shape(self, d: Tensor, predictions: Predictions, ctx: Context, state: Any) -> tuple[Tensor, Any]:
-        c, u = (
-            noise_of(ctx.x, v, ctx.a, ctx.s).flatten().double() for v in (predictions.x0(COND), predictions.x0(NULL))
-        )
-        self.log.kept.append((c, u))
+        if ctx.step not in self.log.kept:
+            both = (noise_of(ctx.x, predictions.x0(b), ctx.a, ctx.s) for b in (COND, NULL))
+            c, u = (v.flatten().double().cpu() for v in both)
+            self.log.kept[ctx.step], self.log.levels[ctx.step] = (c, u), ctx.sigma
         return d, state
 
 
@@ -115,15 +137,22 @@ def fit_linear_ag(
     Args:
         sample: `chain -> anything`: runs the sampler once with that chain, on the grid that the rules are for.
         steps: steps, from 1 on, whose null prediction is to be worked out.
+
+    Raises:
+        ConfigError: the run has no such step.
     """
     log = _Noises()
     sample((_Recorder(w, log=log),))
     rules: dict[int, Rule] = {}
     for t in steps:
+        if t < 1 or t not in log.kept:
+            raise ConfigError(
+                f"fit_linear_ag: step {t}; the run has {len(log.kept)} steps, give 1 to {len(log.kept) - 1}"
+            )
         back = range(t - 1, max(t - 1 - order, -1), -1)
         columns = [log.kept[t][0], *(log.kept[i][0] for i in back), *(log.kept[i][1] for i in back)]
         # minimum norm: the columns are nearly dependent where both fields differ little
         beta = torch.linalg.lstsq(torch.stack(columns, 1), log.kept[t][1][:, None], driver="gelsd").solution[:, 0]
         k = len(back) + 1
         rules[t] = tuple(beta[:k].tolist()), tuple(beta[k:].tolist())
-    return LinearAG(w, rules, stop, order)
+    return LinearAG(w, rules, stop, order, {t: log.levels[t] for t in rules})

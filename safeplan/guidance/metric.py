@@ -22,7 +22,8 @@ def apply_metric(metric: str, v: Tensor, predictions: Predictions, ctx: Context,
 
     "identity": v. "scalar": the posterior variance sigma^2 d^2 / (sigma^2 + d^2) of data with standard deviation
     d = `sigma_data`. "posterior": the model's own Cov[x0|x] = (s^2/a) J^T, one VJP; 0 where a = 0, since x then says
-    nothing. "step": the noise that this step takes out, sigma^2 - sigma'^2 (see `direct`); 0 from sigma = inf.
+    nothing. "step": the noise that the whole step takes out, sigma^2 - sigma'^2 (see `direct`), in its correctors too;
+    0 from sigma = inf.
     """
     if metric == "identity":
         return v
@@ -30,7 +31,7 @@ def apply_metric(metric: str, v: Tensor, predictions: Predictions, ctx: Context,
         s2, d2 = ctx.s**2, sigma_data**2
         return (s2 * d2 / (s2 + ctx.a**2 * d2)).to(v.dtype) * v
     if metric == "step":
-        return (ctx.sigma**2 - ctx.sigma_next**2 if ctx.sigma != math.inf else 0.0) * v
+        return (ctx.taken if ctx.taken != math.inf else 0.0) * v
     j = predictions.vjp(v.to(predictions.x0().dtype))
     return (over(ctx.s**2, ctx.a) * j).to(v.dtype)
 

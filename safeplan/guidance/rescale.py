@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 from safeplan.diffusion.convert import over
 from safeplan.diffusion.guidance import COND, Context, Guidance, Guided, Paper, Predictions, in_interval
 from safeplan.errors import ConfigError
+from safeplan.guidance.metric import move
 from safeplan.guidance.papers import RESCALE
 from safeplan.guidance.scale import ALWAYS, Interval, check_interval
 from safeplan.guidance.vector import dims
@@ -16,6 +17,7 @@ class Rescale(Guidance):
     """`phi x0 std(c) / std(x0) + (1 - phi) x0`, stands after the guidance that it tames. phi in [0, 1], 0 is off.
 
     Standard deviations run over all dimensions but the first; samples of one entry, which have none, are left alone.
+    After a method that parts the fields (CFG++) the aim alone is rescaled: the noise direction stays that method's.
     """
 
     phi: float = 0.7
@@ -35,4 +37,4 @@ class Rescale(Guidance):
             return guided, state
         spread = y.std(dims(y), keepdim=True)
         factor = over(c.std(dims(c), keepdim=True), spread, tiny=0.0).where(spread > 0, 1.0)
-        return guided.shift(self.phi * (factor - 1) * y), state
+        return move(guided, self.phi * (factor - 1) * y, "both" if y is guided.anchor else "aim"), state

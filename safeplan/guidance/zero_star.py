@@ -15,8 +15,8 @@ from safeplan.guidance.vector import dot
 class CFGZeroStar(CFG):
     """On flow velocities v: alpha v_u + w (v_c - alpha v_u) with alpha = <v_c, v_u> / |v_u|^2.
 
-    For the first `zero` of the steps the velocity is 0: x keeps its value in the flow's frame. Works in any frame
-    (x is moved to the flow's at equal sigma), is meant for flow models.
+    For the first `zero` of the steps the velocity is 0, whatever stands before it in the chain: x keeps its value in
+    the flow's frame. Works in any frame (x is moved to the flow's at equal sigma), is meant for flow models.
     """
 
     zero: float = 0.04
@@ -35,7 +35,7 @@ class CFGZeroStar(CFG):
         total = (ctx.a + ctx.s).to(c.dtype)
         t, there = (ctx.s / (ctx.a + ctx.s)).to(c.dtype), ctx.x / total  # x in the flow's frame
         if self._still(ctx):
-            return guided.shift(there - c), state
+            return Guided(there, there), state
         if not self.needs(ctx, state):
             return guided, state
         vc, vu = (there - c) / t, (there - predictions.x0(self.reference)) / t

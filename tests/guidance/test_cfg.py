@@ -66,7 +66,7 @@ def test_cfg_is_exact_noisy_posterior_guidance():
         x = x.detach()
         got, _ = denoise(mix, Context(x, a, s, sigma, 0, conditions(label)), (CFG(2.5),))
         u = mix.x0(x, a, s, Cond())
-        torch.testing.assert_close(got.x0, u + 2.5 * s**2 / a * grad, rtol=1e-11, atol=1e-11)
+        torch.testing.assert_close(got.x0, u + 2.5 * s**2 / a * grad, rtol=1e-12, atol=1e-12)
         assert got.x0 is not None and torch.equal(got.x0, got.anchor)
 
 

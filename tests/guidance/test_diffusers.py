@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from itertools import product
+from itertools import pairwise, product
 from types import SimpleNamespace
 
 import pytest
@@ -184,7 +184,7 @@ def test_a_run_may_start_later(make):
 
 def test_correctors_do_not_commit_state():
     """With Heun the second evaluation of a step sees the state of the first and forgets its own."""
-    net, scheduler, seen = unet(), SCHEDULERS["Heun"](), []
+    net, scheduler, seen, taken = unet(), SCHEDULERS["Heun"](), [], []
 
     class Counts(Guidance):
         def init(self, ctx):
@@ -192,10 +192,14 @@ def test_correctors_do_not_commit_state():
 
         def __call__(self, guided, predictions, ctx, state):
             seen.append((ctx.step, state))
+            taken.append(ctx.taken)
             return guided, state + 1
 
     loop(Guest(net, scheduler, (Counts(),)), scheduler)
     assert seen == [(0, 0), (0, 1), (1, 1), (1, 2), (2, 2), (2, 3), (3, 3)]
+    levels = scheduler.sigmas.double().tolist()  # of steps: 0, 1, 3, ...; those between are the correctors'
+    whole = [s**2 - t**2 for s, t in pairwise([levels[0], *levels[1::2]])]
+    assert taken == pytest.approx([whole[k // 2] for k in range(7)], rel=1e-5)  # both see the whole step
 
 
 def test_branches_ride_one_forward():

@@ -41,7 +41,7 @@ def test_proximal_energy_is_the_exact_tilted_denoiser(rank):
         ctx = at(gp, x, sigma)
         got, _ = denoise(gp, ctx, (Energy(quadratic(rows, targets, k), iterations=rank),))
         want = type(gp)(cov, mean)(x, ctx.a, ctx.s, Cond()).x0
-        torch.testing.assert_close(got.x0, want, rtol=1e-8, atol=1e-8)
+        torch.testing.assert_close(got.x0, want, rtol=1e-12, atol=1e-12)
 
 
 def test_proximal_energy_samples_the_tilt_and_explicit_overshoots():

@@ -106,7 +106,7 @@ class Guest(nn.Module):
         if r.fresh:
             check_capabilities(self.chain, offered(nets, conds, call.x, self.decode))
             self.states = None
-        ctx = context(call.x, r.a, r.s, r.a2, r.s2, r.step, r.steps, conds, self.decode, self.generators)
+        ctx = context(call.x, r.a, r.s, r.a2, r.s2, r.step, r.steps, conds, self.decode, self.generators, r.begin)
         seen = Seen(self.trace) if call.variance else None
         trace = self.trace if seen is None else seen
         guided, after = denoise(nets, ctx, self.chain, self.states, max_rows=self.max_rows, trace=trace)

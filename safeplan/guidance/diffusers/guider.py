@@ -122,4 +122,4 @@ class ChainGuider(BaseGuidance):
     def _context(self, x: Tensor, conds: dict[str, Cond]):
         assert self.reading is not None
         r = self.reading
-        return context(x, r.a, r.s, r.a2, r.s2, r.step, r.steps, conds)
+        return context(x, r.a, r.s, r.a2, r.s2, r.step, r.steps, conds, begin=r.begin)

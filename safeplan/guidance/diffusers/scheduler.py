@@ -25,7 +25,8 @@ def one_field(guided: Guided) -> bool:
 class Reading(NamedTuple):
     """One call of the network: the levels (a, s) of its input and (a2, s2) of the step's end, and its place in the run.
 
-    fresh: the first call of a run. commit: a predictor; second-order schedulers also call as correctors.
+    fresh: the first call of a run. commit: a predictor; second-order schedulers also call as correctors. begin: sigma
+    where a corrector's step began; None for predictors.
     """
 
     a: float
@@ -36,6 +37,7 @@ class Reading(NamedTuple):
     steps: int
     fresh: bool
     commit: bool
+    begin: float | None
 
     @property
     def rho(self) -> float:
@@ -72,6 +74,7 @@ class SchedulerReader:
         self.kind = KINDS[predicts]
         self._timesteps: Any = None
         self._begin, self._last = 0, -1
+        self._sigma_begin = math.inf
 
     @property
     def config(self) -> Any:
@@ -100,9 +103,13 @@ class SchedulerReader:
         self._last = i
         order, count = getattr(sched, "order", 1), len(sched.timesteps)
         (a, s), (a2, s2) = self._level(i), self._next(i)
-        self._check_input(s / a if a > 0 else math.inf)
+        sigma = s / a if a > 0 else math.inf
+        self._check_input(sigma)
+        commit = getattr(sched, "state_in_first_order", True)
+        if commit:
+            self._sigma_begin = sigma
         step, steps = (i - self._begin) // order, -(-(count - self._begin) // order)
-        return Reading(a, s, a2, s2, step, steps, fresh, getattr(sched, "state_in_first_order", True))
+        return Reading(a, s, a2, s2, step, steps, fresh, commit, None if commit else self._sigma_begin)
 
     def carry(self, guided: Guided, r: Reading) -> Tensor:
         """The one x0 whose step is that of `guided`; two fields need a first-order step without fresh noise.

@@ -1,6 +1,7 @@
 """Which way each method goes: what a swapped pair or a flipped sign would turn round, against formulas by hand."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -134,7 +135,7 @@ def test_cfgpp_with_dpmpp_2m_is_its_formula_on_variance_exploding_steps():
     mix, z, label, lam = ring(var=0.3), draw(6, 2), torch.arange(6) % 4, 0.6
     grid = EDM(sigma_max=20.0).grid(6)
     x, u_old, h_old = grid.sigma[0] * z, None, math.nan
-    for s, t in zip(grid.sigma[:-1], grid.sigma[1:], strict=True):
+    for s, t in pairwise(grid.sigma):
         d, u = fields(mix, x, 1.0, s, label, lam)
         if u_old is None or t == 0:
             x = d + t / s * (x - u)
@@ -153,7 +154,7 @@ def test_cfgpp_inversion_takes_out_the_null_noise_and_puts_in_the_guided_one():
     grid = VPCosine(t_max=0.9).grid(5)
     levels = list(zip(grid.a, grid.s, strict=True))[::-1]
     x = levels[0][0] * x0
-    for (a, s), (a2, s2) in zip(levels[:-1], levels[1:], strict=True):
+    for (a, s), (a2, s2) in pairwise(levels):
         d, u = fields(mix, x, a2, s2, label, lam)
         eps_u, eps_lam = (x - a2 * u) / s2, (x - a2 * d) / s2
         x = a2 * (x - s * eps_u) / a + s2 * eps_lam

@@ -242,3 +242,15 @@ def test_every_method_steers_trajectories_or_says_what_it_lacks(made, weights, n
     states = steered(made.world.x, made.scene, 3, 0).states
     assert np.isfinite(states).all() and np.allclose(states[:, 0], made.world.x, atol=1e-3)
     assert np.abs(states - base(made.world.x, made.scene, 3, 0).states).max() > 1e-6
+
+
+def test_proposals_know_the_noise_levels_that_cfgpp_refers_to(made, weights):
+    """With ref_steps the strength is that of so many steps of the model's own path."""
+    states = []
+    for ref_steps in (8, 64):
+        cfg = schema.GuidanceConfig(["cfgpp"], cfgpp=schema.CfgppConfig(0.6, ref_steps))
+        states.append(
+            build.proposer(made.system, 20, weights, "none", cfg, "hovercraft")(made.world.x, made.scene, 3, 0)
+        )
+    assert all(np.isfinite(s.states).all() for s in states)
+    assert np.abs(states[0].states - states[1].states).max() > 1e-6

@@ -1,6 +1,7 @@
 """Every option file composes, converts and says something new; every setting is commented; unknown keys are refused."""
 
 import dataclasses
+import math
 from importlib import import_module
 from pathlib import Path
 
@@ -159,6 +160,17 @@ def test_hydras_refusals_name_the_setting(command, override, words):
         ("plan", "+x=3", "unknown setting 'x'"),
         ("plan", "planner.gamma=2", "planner.gamma"),
         ("plan", "guidance.chain=[cfg,enrgy]", "guidance.chain=enrgy is unknown. Did you mean 'energy'"),
+        ("plan", "guidance.cfg.w=nan", "guidance.cfg.w is nan, expected a finite number"),
+        ("plan", "guidance.cfg.sigma_min=nan", "guidance.cfg.sigma_min is nan, expected a finite number of at least 0"),
+        ("plan", "guidance.apg.sigma_max=nan", "guidance.apg.sigma_max is nan, expected a number of at least 0"),
+        ("plan", "guidance.energy.margin=0", "guidance.energy.margin is 0.0, expected a finite number above 0"),
+        ("plan", "guidance.adaptive.threshold=inf", "guidance.adaptive.threshold is inf, expected a finite number"),
+        ("sample", "guidance.zero_star.zero=5", "guidance.zero_star.zero is 5.0, expected a number of at least 0 and"),
+        ("sample", "guidance.fdg.scales=[]", "guidance.fdg.scales is empty"),
+        ("sample", "guidance.fdg.scales=[2,nan]", "guidance.fdg.scales is nan"),
+        ("sample", "guidance.pag.layers=[-1]", "guidance.pag.layers is -1, expected a whole number of at least 0"),
+        ("sample", "guidance.elucd.schedule=cosine", "guidance.elucd.schedule=cosine is unknown"),
+        ("sample", "guidance.cfgpp.ref_steps=-1", "guidance.cfgpp.ref_steps is -1"),
         ("plan", "device=tpu", "Choose one of: auto, cpu, cuda"),
         ("plan", "seed=-1", "seed=-1: must be at least 0"),
         ("plan", "env.kind=boat", "Choose one of: hovercraft"),
@@ -189,6 +201,29 @@ def test_our_refusals_name_the_setting(command, override, words):
 def test_guidance_settings_survive_a_study_file():
     cfg = composed("plan", "guidance.chain=[cfg,energy]", "guidance.cfg.w=2").guidance
     assert schema.GuidanceConfig.of(dataclasses.asdict(cfg)) == cfg
+
+
+def number_fields():
+    """Every number setting of every method: (method, setting)."""
+    for name in schema.GUIDANCE:
+        made = getattr(schema.GuidanceConfig(), name)
+        for f in dataclasses.fields(made):
+            if isinstance(getattr(made, f.name), float):
+                yield name, f.name
+
+
+@pytest.mark.parametrize(("method", "setting"), list(number_fields()))
+def test_no_number_of_guidance_may_be_nan(method, setting):
+    """Those that the schema leaves to the class (apg.r) are refused when the method is made."""
+    made = schema.GuidanceConfig([method])
+    with pytest.raises(ConfigError, match=rf"{setting}\b.*nan"):
+        setattr(made, method, dataclasses.replace(getattr(made, method), **{setting: math.nan}))
+        build.chain(made, build.Place(classifier=lambda: None))
+
+
+def test_unlimited_settings_stay_unlimited():
+    cfg = composed("plan", "guidance.chain=[cfg,apg]", "guidance.apg.r=inf", "guidance.cfg.sigma_max=inf").guidance
+    assert (cfg.apg.r, cfg.cfg.sigma_max) == (math.inf, math.inf) and len(build.chain(cfg, build.Place())) == 2
 
 
 def test_chains_are_typed():

@@ -13,18 +13,35 @@ from safeplan import schema
 from safeplan.errors import CapabilityError
 
 if TYPE_CHECKING:
-    from safeplan.diffusion import Guidance
+    from safeplan.diffusion import Grid, Guidance
     from safeplan.dynamics import System
 
 
 @dataclass(frozen=True)
 class Place:
     """Where a chain acts: a vehicle with the observations `[rows, O]` that its samples start from, or images with a
-    classifier `x0 -> logits` (made when a method asks for it)."""
+    classifier `x0 -> logits` (made when a method asks for it).
+
+    grid: number of steps -> noise levels of the model that draws. steps: how many it takes, where that is known.
+    """
 
     system: "System | None" = None
     obs: Any = None
     classifier: Callable[[], Any] | None = None
+    grid: "Callable[[int], Grid] | None" = None
+    steps: int | None = None
+
+    def levels(self, setting: str, steps: int | None) -> "Grid":
+        """The noise levels of a run of so many steps.
+
+        Raises:
+            CapabilityError: the model that draws, or the number of steps, is not known here.
+        """
+        if self.grid is None or steps is None:
+            raise CapabilityError(
+                f"{setting} needs the noise levels of the run, which are not known here; leave it out"
+            )
+        return self.grid(steps)
 
     def clearance(self, margin: float) -> Any:
         """The energy of too small a distance (m) to obstacles."""
@@ -79,6 +96,19 @@ def _base(**kw: Any) -> Any:
     return CFG(**kw)
 
 
+def _elucd(c: Any, at: Place) -> dict[str, Any]:
+    """Arguments of EluCD; its schedules follow the steps of the run."""
+    from safeplan.guidance import sine_schedule, unit_schedule
+
+    scale, kind = c.scale, c.schedule
+    if kind != "constant":
+        make = unit_schedule if kind == "unit" else sine_schedule
+        weight = make(at.levels(f"guidance.elucd.schedule={kind}", at.steps))
+        scale = lambda sigma: c.scale * weight(sigma)  # noqa: E731
+    how = {"joint": c.joint, "marginal": c.marginal, "unit": kind == "unit"}
+    return {"classifier": at.critic(), "scale": scale, **how}
+
+
 # method -> (class in safeplan.guidance, arguments from its settings `c` and the place `at`)
 METHODS: dict[str, Row] = {
     "cfg": ("CFG", lambda c, at: {"w": c.w, "interval": _interval(c)}),
@@ -110,10 +140,7 @@ METHODS: dict[str, Row] = {
     "mambo": ("MAMBO", lambda c, at: {"w": c.w, "alpha": c.alpha}),
     "fa_cfg": ("FACFG", lambda c, at: {"low": c.low, "high": c.high, "factor": c.factor}),
     "fdg": ("FDG", lambda c, at: {"scales": tuple(c.scales)}),
-    "elucd": (
-        "EluCD",
-        lambda c, at: {"classifier": at.critic(), "scale": c.scale, "joint": c.joint, "marginal": c.marginal},
-    ),
+    "elucd": ("EluCD", _elucd),
     "barrier": (
         "Barrier",
         lambda c, at: {"h": at.gap(c.margin), "metric": c.metric, "iterations": c.iterations},
@@ -131,6 +158,17 @@ METHODS: dict[str, Row] = {
     ),
 }
 
+# CFG++ with ref_steps: a CFG with its strength on the grid of so many steps
+STEP_INVARIANT: Row = (
+    "step_invariant_cfgpp",
+    lambda c, at: {"lam": c.lam, "grid": at.levels(f"guidance.cfgpp.ref_steps={c.ref_steps}", c.ref_steps)},
+)
+
+
+def _row(name: str, c: Any) -> Row:
+    """What makes a method with these settings."""
+    return STEP_INVARIANT if name == "cfgpp" and c.ref_steps else METHODS[name]
+
 
 def chain(cfg: schema.GuidanceConfig, at: Place) -> "tuple[Guidance, ...]":
     """The methods of `cfg.chain`, in order.
@@ -139,5 +177,6 @@ def chain(cfg: schema.GuidanceConfig, at: Place) -> "tuple[Guidance, ...]":
         CapabilityError: a method cannot work at this place.
     """
     methods = importlib.import_module("safeplan.guidance") if cfg.chain else None
-    rows = [(name, *METHODS[name]) for name in cfg.chain]
-    return tuple(getattr(methods, cls)(**arguments(getattr(cfg, name), at)) for name, cls, arguments in rows)
+    settings = [(name, getattr(cfg, name)) for name in cfg.chain]
+    rows = [(c, *_row(name, c)) for name, c in settings]
+    return tuple(getattr(methods, maker)(**arguments(c, at)) for c, maker, arguments in rows)

@@ -23,12 +23,16 @@ class Artist:
     chain: "tuple[Guidance, ...]"
 
 
-def artist(cfg: schema.ModelConfig, guidance: schema.GuidanceConfig, device: str = "cpu") -> Artist:
+def artist(
+    cfg: schema.ModelConfig, guidance: schema.GuidanceConfig, device: str = "cpu", *, steps: int | None = None
+) -> Artist:
     """The image model of a setting with its chain; a weak net and a classifier are read only when the chain asks.
+
+    steps: how many a sample will take, for methods that follow them (elucd's schedules).
 
     Raises:
         CheckpointError: weights are missing, corrupt, or of something else.
-        CapabilityError: a method is not for images.
+        CapabilityError: a method is not for images, or follows the steps and they are not given.
     """
     model = image_model(cfg, "weights", device)
 
@@ -36,7 +40,7 @@ def artist(cfg: schema.ModelConfig, guidance: schema.GuidanceConfig, device: str
         net = classifier(cfg, device)
         return lambda x: net(2.0 * x - 1.0)  # methods see intensities in [0, 1], the classifier was trained in [-1, 1]
 
-    methods = chain(guidance, Place(classifier=critic))
+    methods = chain(guidance, Place(classifier=critic, grid=model.denoiser.path.grid, steps=steps))
     weak = any("net:weak" in m.requires for m in methods)
     return Artist(model, {"weak": image_model(cfg, "weak", device)} if weak else {}, methods)
 

@@ -80,7 +80,7 @@ def proposer(
             f"system {system.name!r} has {system.n} and {system.m}"
         )
     critic = None if fisor_weights == "none" else policy(system, fisor_weights, kind, device)
-    steer = lambda obs: chain(guidance, Place(system, obs))  # noqa: E731
+    steer = lambda obs: chain(guidance, Place(system, obs, grid=model.path.grid, steps=steps))  # noqa: E731
     return LearnedProposer(system, model, horizon, critic, guidance.energy.margin, chain=steer, steps=steps)
 
 

@@ -39,7 +39,7 @@ def run(cfg: Config, out: Path) -> str:
     from safeplan.imaging.grid import save_grid
 
     device = build.device(cfg.device)
-    artist = build.artist(cfg.model, cfg.guidance, device)
+    artist = build.artist(cfg.model, cfg.guidance, device, steps=cfg.steps)
     model = artist.model
     labels = balanced(cfg.n, len(model.classes), cfg.labels)
     began = time.perf_counter()

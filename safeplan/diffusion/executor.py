@@ -10,14 +10,22 @@ from safeplan.diffusion.cond import Cond, as_cond, concat
 from safeplan.diffusion.denoiser import DenoiserLike, Prediction
 from safeplan.diffusion.guidance import COND, Branch, Context, Guidance, Guided, Predictions
 from safeplan.diffusion.trace import Trace, rms
-from safeplan.errors import CapabilityError
+from safeplan.errors import CapabilityError, ConfigError
 
 Denoisers = DenoiserLike | Mapping[str, DenoiserLike]
 
 
 def networks(denoiser: Denoisers) -> dict[str, DenoiserLike]:
-    """Named networks; a single denoiser is "main"."""
-    return dict(denoiser) if isinstance(denoiser, Mapping) else {"main": denoiser}
+    """Named networks; a single denoiser is "main".
+
+    Raises:
+        CapabilityError: none of those given is called "main".
+    """
+    if not isinstance(denoiser, Mapping):
+        return {"main": denoiser}
+    if "main" not in denoiser:
+        raise CapabilityError(f"networks {sorted(denoiser)}: none is called 'main', which is the one that is guided")
+    return dict(denoiser)
 
 
 def conditions(cond: Any, conds: Mapping[str, Any] | None = None) -> dict[str, Cond]:
@@ -55,9 +63,14 @@ def denoise(
     Args:
         denoiser: one denoiser, or name -> denoiser.
         states: as returned by the last call; None starts a run.
-        max_rows: row cap of one forward; None: no cap.
+        max_rows: row cap of one forward, at least 1; None: no cap.
         trace: filled in place when given.
+
+    Raises:
+        ConfigError: a row cap below 1. CapabilityError: a network or condition that is not there.
     """
+    if max_rows is not None and max_rows < 1:
+        raise ConfigError(f"max_rows is {max_rows}, expected at least 1, or None for no cap")
     nets = networks(denoiser)
     pin = ctx.conds["cond"].pin
     if pin is not None:

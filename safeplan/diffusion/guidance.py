@@ -25,6 +25,12 @@ class Paper(NamedTuple):
     venue: str
     arxiv: str = ""
 
+    def cite(self, where: str = "") -> str:
+        """One line; `where`: the equation, algorithm or rule that is followed."""
+        head = f"{self.key}, {where}" if where else self.key
+        parts = (self.authors, self.title, self.venue, f"arXiv:{self.arxiv}" if self.arxiv else "")
+        return " ".join((f"[{head}]", *(f"{part}." for part in parts if part)))
+
 
 class Guided(NamedTuple):
     """Two fields `[B, ...]`. Ordinary guidance moves both; CFG++ and projections move the aim only."""
@@ -202,10 +208,7 @@ class Guidance:
         """One line: who to cite, and which equation, algorithm or rule of theirs the code follows."""
         if self.paper is None:
             return f"{type(self).__name__}: safeplan"
-        p = self.paper
-        where = f", {self.equation}" if self.equation else ""
-        parts = (p.authors, p.title, p.venue, f"arXiv:{p.arxiv}" if p.arxiv else "")
-        return " ".join((f"[{p.key}{where}]", *(f"{part}." for part in parts if part)))
+        return self.paper.cite(self.equation)
 
 
 def check_capabilities(chain: Sequence[Guidance], offered: frozenset[str]) -> None:

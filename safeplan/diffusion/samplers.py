@@ -5,7 +5,7 @@ options are those of `driver.Options`.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Unpack
 
@@ -16,6 +16,7 @@ from safeplan.diffusion.driver import Chain, Options, Step, check_rows, context,
 from safeplan.diffusion.executor import Denoisers, conditions, denoise, networks, offered
 from safeplan.diffusion.guidance import check_capabilities
 from safeplan.diffusion.paths import Grid
+from safeplan.diffusion.trace import Trace
 from safeplan.errors import ConfigError
 
 
@@ -116,14 +117,25 @@ def dpmpp_2m(
 
 
 def ddim_inversion(
-    denoiser: Denoisers, x0: Tensor, grid: Grid, cond: Any = None, chain: Chain = (), **options: Unpack[Options]
+    denoiser: Denoisers,
+    x0: Tensor,
+    grid: Grid,
+    cond: Any = None,
+    chain: Chain = (),
+    *,
+    conds: Mapping[str, Any] | None = None,
+    decode: Callable[[Tensor], Tensor] | None = None,
+    generators: Sequence[torch.Generator] | None = None,
+    max_rows: int | None = None,
+    trace: Trace | None = None,
+    callback: Callable[[int, Tensor], None] | None = None,
 ) -> Tensor:
     """Data `[B, ...]` to the noise `x / s` that DDIM turns back into it, along `grid` upwards; two fields are swapped.
 
-    The network is asked at the level that the step ends on, as in the code of [cfgpp]; exact as steps shrink.
+    The network is asked at the level that the step ends on, as in the code of [cfgpp]; exact as steps shrink. Options:
+    those of `Options` but `origin`, which x0 is.
     """
-    nets, named = networks(denoiser), conditions(cond, options.get("conds"))
-    decode, generators, cap, trace = (options.get(k) for k in ("decode", "generators", "max_rows", "trace"))
+    nets, named = networks(denoiser), conditions(cond, conds)
     check_rows(x0, named, generators)
     check_capabilities(chain, offered(nets, named, x0, decode))
     levels = list(zip(grid.a[::-1], grid.s[::-1], strict=True))
@@ -131,10 +143,12 @@ def ddim_inversion(
     with torch.no_grad():
         for k, ((a, s), (a2, s2)) in enumerate(pairwise(levels)):
             ctx = context(x, a2, s2, a, s, k, grid.steps, named, decode, generators)
-            g, states = denoise(nets, ctx, chain, states, max_rows=cap, trace=trace)
+            g, states = denoise(nets, ctx, chain, states, max_rows=max_rows, trace=trace)
             g = g.swap()  # now x0 tells the noise to take out, and anchor the noise to put in
             clean = (x - s * (x - a2 * g.x0) / s2) / a
             x = a2 * clean + s2 * (x - a2 * g.anchor) / s2
+            if callback is not None:
+                callback(k, x)
     return x / levels[-1][1]
 
 

@@ -11,6 +11,7 @@ from safeplan.errors import ConfigError
 from safeplan.guidance.cfg import CFG
 from safeplan.guidance.papers import APG_PAPER
 from safeplan.guidance.vector import rms, split
+from safeplan.schema import in_range
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,10 +36,11 @@ class APG(CFG):
     only: tuple[int, ...] | None = None
 
     paper: ClassVar[Paper | None] = APG_PAPER
-    equation: ClassVar[str] = "algorithm 1"
+    equation: ClassVar[str] = "momentum, clamp, projection on the conditional prediction, on x0"
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        in_range(self, "apg", {"finite": "eta"})
         if not self.r > 0 or not abs(self.momentum) < 1:
             raise ConfigError(f"apg: r = {self.r}, momentum = {self.momentum}; give r > 0 and momentum in (-1, 1)")
 

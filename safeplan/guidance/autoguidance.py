@@ -44,7 +44,7 @@ class ICG(CFG):
 
     reference: Branch = INDEPENDENT
     paper: ClassVar[Paper | None] = TSG_PAPER
-    equation: ClassVar[str] = "algorithm 1"
+    equation: ClassVar[str] = "a condition independent of the sample in place of none"
 
 
 def shuffled(cond: Any, generator: torch.Generator | None = None) -> Cond:

@@ -11,7 +11,8 @@ from torch.nn import functional as F
 from safeplan.diffusion.guidance import COND, NULL, Branch, Context, Guidance, Guided, Paper, Predictions, in_interval
 from safeplan.errors import CapabilityError, ConfigError
 from safeplan.guidance.papers import FDG_PAPER, FRECAS
-from safeplan.guidance.scale import ALWAYS, Interval, check_interval
+from safeplan.guidance.scale import ALWAYS, Interval, check_interval, cite_interval
+from safeplan.schema import each_in_range, in_range
 
 
 def _spatial(x: Tensor) -> Tensor:
@@ -94,6 +95,9 @@ class _Bands(Guidance):
             return guided, state
         return guided.shift(self.weigh(predictions.x0(COND) - predictions.x0(self.reference))), state
 
+    def citation(self) -> str:
+        return cite_interval(super().citation(), self.interval)
+
 
 @dataclass(frozen=True, eq=False)
 class FACFG(_Bands):
@@ -108,6 +112,7 @@ class FACFG(_Bands):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        in_range(self, "fa_cfg", {"finite": "low high factor"})
         if not self.factor > 1:
             raise ConfigError(f"fa_cfg: factor = {self.factor}; give more than 1, such as 2")
 
@@ -124,6 +129,14 @@ class FDG(_Bands):
 
     paper: ClassVar[Paper | None] = FDG_PAPER
     equation: ClassVar[str] = "one scale per level of a Laplacian pyramid"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.scales:
+            raise ConfigError(
+                "fdg: scales is empty; give one per level of the pyramid, finest first, such as (4.0, 2.0)"
+            )
+        each_in_range("fdg.scales", self.scales, "finite")
 
     def weigh(self, d: Tensor) -> Tensor:
         bands = pyramid(d, len(self.scales))

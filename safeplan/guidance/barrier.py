@@ -11,9 +11,10 @@ from safeplan.diffusion.convert import over
 from safeplan.diffusion.guidance import Context, Guidance, Guided, Paper, Predictions, in_interval
 from safeplan.errors import ConfigError
 from safeplan.guidance.metric import apply_metric, check_fields, check_metric, move
-from safeplan.guidance.papers import CONSTRICTING, PDM
+from safeplan.guidance.papers import CONSTRICTING, PDM, SAFEDIFFUSER
 from safeplan.guidance.scale import ALWAYS, Interval, check_interval
 from safeplan.guidance.vector import dot
+from safeplan.schema import in_range
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,6 +22,7 @@ class Barrier(Guidance):
     """The least move, in the metric, that lifts the worst constraint to 0: x0 + [-h]_+ M grad h / (grad h^T M grad h).
 
     In the posterior metric the move stays where the model's samples are (smooth, on the data): one VJP per iteration.
+    The paper moves the noisy sample, in the Euclidean metric, by what its barrier condition asks of one step.
 
     Args:
         h: physical `[B, ...]` -> `[B]` or `[B, m]`, non-negative where it is safe.
@@ -36,10 +38,12 @@ class Barrier(Guidance):
     fields: str = "both"
     interval: Interval = ALWAYS
 
-    equation: ClassVar[str] = "posterior metric: safeplan"
+    paper: ClassVar[Paper | None] = SAFEDIFFUSER
+    equation: ClassVar[str] = "least move to h >= 0 in closed form, on x0; posterior metric: safeplan"
 
     def __post_init__(self) -> None:
         check_interval(self.interval)
+        in_range(self, "barrier", {"positive": "sigma_data"})
         check_metric("barrier", self.metric)
         check_fields("barrier", self.fields)
         if self.iterations < 1:
@@ -87,6 +91,10 @@ class ConstrictingBarrier(Barrier):
 
     paper: ClassVar[Paper | None] = CONSTRICTING
     equation: ClassVar[str] = "the constricting tube, on x0; the worst constraint in closed form"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        in_range(self, "tube", {"not negative": "width"})
 
     def slack(self, ctx: Context) -> float:
         return self.width * ctx.sigma_next

@@ -7,7 +7,17 @@ from torch import Tensor
 
 from safeplan.diffusion.guidance import COND, NULL, Branch, Context, Guidance, Guided, Paper, Predictions, in_interval
 from safeplan.guidance.papers import CFG_PAPER
-from safeplan.guidance.scale import ALWAYS, Interval, Scale, check_interval, equals, gain, scale_at
+from safeplan.guidance.scale import (
+    ALWAYS,
+    Interval,
+    Scale,
+    check_interval,
+    check_scale,
+    cite_interval,
+    equals,
+    gain,
+    scale_at,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,6 +28,9 @@ class CFG(Guidance):
         w: number, function of sigma, or tensor `[B]`.
         reference: null (CFG), "neg" (negative condition), another network (autoguidance), a perturbation (PAG).
         interval: (low, high) in sigma, both inclusive; the reference is not evaluated outside [interval].
+
+    Raises:
+        ConfigError: a scale that is not finite, or low above high. In the run, ShapeError: w has not one entry per row.
     """
 
     w: Scale = 2.0
@@ -28,6 +41,7 @@ class CFG(Guidance):
     equation: ClassVar[str] = "eq. 6"
 
     def __post_init__(self) -> None:
+        check_scale(type(self).__name__, w=self.w)
         check_interval(self.interval)
 
     @property
@@ -48,3 +62,6 @@ class CFG(Guidance):
             return guided, state
         d, state = self.shape(predictions.x0(COND) - predictions.x0(self.reference), predictions, ctx, state)
         return guided.shift(gain(scale_at(self.w, ctx.sigma) - 1, d) * d), state
+
+    def citation(self) -> str:
+        return cite_interval(super().citation(), self.interval)

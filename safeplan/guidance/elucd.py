@@ -12,9 +12,11 @@ from torch import Tensor, nn
 
 from safeplan.diffusion.guidance import Context, Guidance, Guided, Paper, Predictions, in_interval
 from safeplan.diffusion.paths import Grid
+from safeplan.errors import ConfigError
 from safeplan.guidance.papers import ELUCD
-from safeplan.guidance.scale import ALWAYS, Interval, Scale, check_interval, gain, scale_at
+from safeplan.guidance.scale import ALWAYS, Interval, Scale, check_interval, check_scale, gain, scale_at
 from safeplan.guidance.vector import rms
+from safeplan.schema import each_in_range, in_range
 
 
 def calibrated_logit(logits: Tensor, label: Tensor, joint: float = 1.0, marginal: float = 0.5) -> Tensor:
@@ -24,12 +26,27 @@ def calibrated_logit(logits: Tensor, label: Tensor, joint: float = 1.0, marginal
 
 
 def smooth_activations(net: nn.Module, beta: float = 3.0) -> nn.Module:
-    """A copy in which every ReLU is a softplus of sharpness `beta`, so that gradients do not vanish [elucd]."""
-    net = copy.deepcopy(net)
+    """A copy in which every module `nn.ReLU` is a softplus of sharpness `beta`: gradients do not vanish [elucd].
+
+    Functions that a `forward` calls (`F.relu`, `Tensor.relu`) are no modules, and stay.
+
+    Raises:
+        ConfigError: beta is not a finite number above 0, or there is no such module.
+    """
+    each_in_range("smooth_activations: beta", [beta], "positive")
+    if isinstance(net, nn.ReLU):
+        return nn.Softplus(beta)
+    net, found = copy.deepcopy(net), False
     for module in net.modules():
-        for name, child in module.named_children():
+        for name, child in list(module._modules.items()):  # named_children leaves out what is there twice
             if isinstance(child, nn.ReLU):
                 setattr(module, name, nn.Softplus(beta))
+                found = True
+    if not found:
+        raise ConfigError(
+            f"smooth_activations: {type(net).__name__} has no module nn.ReLU; put one where its forward calls F.relu, "
+            "or take the network as it is"
+        )
     return net
 
 
@@ -58,7 +75,10 @@ def sine_schedule(grid: Grid, gamma: float = 0.3) -> Callable[[float], float]:
 
 
 def unit_schedule(grid: Grid, strength: float = 0.004, gamma: float = 0.3) -> Callable[[float], float]:
-    """The paper's EDM form, with `EluCD(unit=True)`: strength (1 - k/N + gamma sin(pi k / N)) at step k of N."""
+    """The paper's EDM weights, for `EluCD(unit=True)`: strength (1 - k/N + gamma sin(pi k / N)) at step k of N.
+
+    Only the weights are the paper's; `EluCD` says what they move here.
+    """
     n = grid.steps
     return _along(grid, [strength * (1 - k / n + gamma * math.sin(math.pi * k / n)) for k in range(n)])
 
@@ -71,7 +91,9 @@ class EluCD(Guidance):
         classifier: clean estimates, in physical units, `[B, ...]` -> logits `[B, K]`; see `smooth_activations`.
         scale: number, tensor `[B]` or function of sigma (`sine_schedule`, or `unit_schedule` with `unit`).
         joint, marginal: the temperatures t1 and t2 of `calibrated_logit`.
-        unit: scale the gradient of each sample to the RMS of its x0, as the paper does in EDM's frame.
+        unit: scale the gradient of each sample to the RMS of its x0. The paper's EDM form is another: there the
+            gradient, scaled to the RMS of the noisy x, is added to x before the network, and the classifier sees
+            x / max(1, RMS(x)); here x0 moves after the network, and the classifier sees it as it is.
         label: name of the condition's leaf with the class.
     """
 
@@ -87,6 +109,8 @@ class EluCD(Guidance):
     equation: ClassVar[str] = "joint and marginal temperatures, gradient at the clean estimate"
 
     def __post_init__(self) -> None:
+        check_scale("EluCD", scale=self.scale)
+        in_range(self, "elucd", {"finite": "joint marginal"})
         check_interval(self.interval)
 
     @property

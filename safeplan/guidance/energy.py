@@ -12,7 +12,8 @@ from safeplan.diffusion.guidance import Context, Guidance, Guided, Paper, Predic
 from safeplan.errors import ConfigError
 from safeplan.guidance.metric import apply_metric, check_fields, check_metric, move
 from safeplan.guidance.papers import DPS
-from safeplan.guidance.scale import ALWAYS, Interval, Scale, check_interval, equals, gain, scale_at
+from safeplan.guidance.scale import ALWAYS, Interval, Scale, check_interval, check_scale, equals, gain, scale_at
+from safeplan.schema import in_range
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +46,9 @@ class Energy(Guidance):
     equation: ClassVar[str] = "gradient through the clean estimate (explicit, posterior metric); proximal: safeplan"
 
     def __post_init__(self) -> None:
+        check_scale("Energy", scale=self.scale)
         check_interval(self.interval)
+        in_range(self, "energy", {"positive": "sigma_data"})
         check_metric("energy", self.metric)
         check_fields("energy", self.fields)
         if self.iterations < 1:

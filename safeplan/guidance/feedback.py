@@ -12,6 +12,7 @@ from safeplan.errors import ConfigError
 from safeplan.guidance.papers import FBG
 from safeplan.guidance.scale import gain
 from safeplan.guidance.vector import dims
+from safeplan.schema import in_range
 
 
 class _Seen(NamedTuple):
@@ -42,9 +43,10 @@ class FeedbackGuidance(Guidance):
     reference: Branch = NULL
 
     paper: ClassVar[Paper | None] = FBG
-    equation: ClassVar[str] = "algorithm 1"
+    equation: ClassVar[str] = "posterior estimate of each sample and scale p / (p - (1 - pi))"
 
     def __post_init__(self) -> None:
+        in_range(self, "feedback", {"finite": "pi w_max temperature drift"})
         if not 0 < self.pi <= 1 or not self.w_max > 1 / self.pi:
             raise ConfigError(f"feedback: pi = {self.pi}, w_max = {self.w_max}; give 0 < pi <= 1 and w_max > 1 / pi")
 

@@ -190,6 +190,13 @@ PDM = Paper(
     "NeurIPS 2024",
     "2402.03559",
 )
+SAFEDIFFUSER = Paper(
+    "safediffuser",
+    "W. Xiao, T.-H. Wang, C. Gan, D. Rus",
+    "SafeDiffuser: Safe Planning with Diffusion Probabilistic Models",
+    "2023",
+    "2306.00148",
+)
 CONSTRICTING = Paper(
     "constricting",
     "D. Gadginmath, A. Allibhoy, F. Pasqualetti",

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from safeplan.diffusion.guidance import COND, Branch, Context, Guidance, Guided, Paper, Predictions, in_interval
 from safeplan.errors import ConfigError
 from safeplan.guidance.papers import PAG_PAPER, SEG_PAPER, SLG_PAPER, SWG_PAPER, TPG_PAPER, TSG_PAPER
-from safeplan.guidance.scale import ALWAYS, Interval, Scale, check_interval, equals, gain, scale_at
+from safeplan.guidance.scale import ALWAYS, Interval, Scale, check_interval, check_scale, equals, gain, scale_at
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,6 +22,7 @@ class Perturbed(Guidance):
     interval: Interval = ALWAYS
 
     def __post_init__(self) -> None:
+        check_scale(type(self).__name__, s=self.s)
         check_interval(self.interval)
         if not self.perturb or not isinstance(self.perturb[0], str):
             raise ConfigError(f"perturbed: perturb = {self.perturb!r}; give a name with settings, such as ('pag', 0)")
@@ -51,7 +52,7 @@ class PAG(Perturbed):
 
     perturb: tuple = ("pag",)
     paper: ClassVar[Paper | None] = PAG_PAPER
-    equation: ClassVar[str] = "eq. 10"
+    equation: ClassVar[str] = "identity attention maps"
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,11 +75,14 @@ class SLG(Perturbed):
 
 @dataclass(frozen=True, eq=False)
 class TPG(Perturbed):
-    """Token perturbation guidance: ("tpg", *layers), tokens are shuffled inside the named blocks."""
+    """Token perturbation guidance: ("tpg", *layers), the named blocks see their tokens in another order.
+
+    The paper shuffles; `TemporalTransformer` reverses them, the same way at every step, which needs no generator.
+    """
 
     perturb: tuple = ("tpg",)
     paper: ClassVar[Paper | None] = TPG_PAPER
-    equation: ClassVar[str] = "algorithm 1"
+    equation: ClassVar[str] = "perturbed order of tokens"
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,4 +100,4 @@ class TSG(Perturbed):
 
     perturb: tuple = ("time", 0.1)
     paper: ClassVar[Paper | None] = TSG_PAPER
-    equation: ClassVar[str] = "algorithm 2"
+    equation: ClassVar[str] = "perturbed time features"

@@ -10,7 +10,7 @@ from torch import Tensor
 from safeplan.diffusion.convert import over
 from safeplan.diffusion.guidance import Context, Guidance, Guided, Paper, Predictions, in_interval
 from safeplan.guidance.papers import CLASSIFIER, QGPO
-from safeplan.guidance.scale import ALWAYS, Interval, Scale, check_interval, equals, gain, scale_at
+from safeplan.guidance.scale import ALWAYS, Interval, Scale, check_interval, check_scale, equals, gain, scale_at
 
 Noisy = Callable[[Tensor, Tensor, Tensor], Tensor]  # (x [B, ...], a, s) -> [B] or [B, K]
 
@@ -27,6 +27,7 @@ class Potential(Guidance):
     interval: Interval = ALWAYS
 
     def __post_init__(self) -> None:
+        check_scale(type(self).__name__, scale=self.scale)
         check_interval(self.interval)
 
     def value(self, x: Tensor, ctx: Context) -> Tensor:

@@ -9,20 +9,26 @@ from safeplan.guidance.cfg import CFG
 from safeplan.guidance.papers import CFG_ZERO
 from safeplan.guidance.scale import gain, scale_at
 from safeplan.guidance.vector import dot
+from safeplan.schema import in_range
 
 
 @dataclass(frozen=True, eq=False)
 class CFGZeroStar(CFG):
     """On flow velocities v: alpha v_u + w (v_c - alpha v_u) with alpha = <v_c, v_u> / |v_u|^2.
 
-    For the first `zero` of the steps the velocity is 0, whatever stands before it in the chain: x keeps its value in
-    the flow's frame. Works in any frame (x is moved to the flow's at equal sigma), is meant for flow models.
+    For the first `zero` of the steps, a share in [0, 1), the velocity is 0, whatever stands before it in the chain: x
+    keeps its value in the flow's frame. Works in any frame (x is moved to the flow's at equal sigma), is meant for flow
+    models.
     """
 
     zero: float = 0.04
 
     paper: ClassVar[Paper | None] = CFG_ZERO
     equation: ClassVar[str] = "optimized scale and zero-init"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        in_range(self, "zero_star", {"in [0, 1)": "zero"})
 
     def _still(self, ctx: Context) -> bool:
         return ctx.step < self.zero * ctx.steps

@@ -6,19 +6,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from safeplan.errors import CapabilityError, ShapeError
+from safeplan.errors import ShapeError
+from safeplan.nets.perturbations import FORMS, Masks, check_perturbation, chosen
 from safeplan.nets.temporal_unet import CondEncoder, Leaf
-
-Masks = Mapping[tuple, Tensor]  # perturbation, such as ("pag", 0) -> bool [B]
-
-
-def chosen(masks: Masks | None, name: str, layer: int, settings: int = 0) -> list[tuple[tuple, Tensor]]:
-    """Settings and rows of every perturbation (name, *settings, *layers) that touches `layer`; no layers: all."""
-    out = []
-    for p, rows in (masks or {}).items():
-        if p[0] == name and (len(p) == 1 + settings or layer in p[1 + settings :]):
-            out.append((p[1 : 1 + settings], rows.reshape(-1, 1, 1)))
-    return out
 
 
 class Attention(nn.Module):
@@ -86,16 +76,20 @@ class TemporalTransformer(nn.Module):
     """`(x [B, H, D], t [B], leaves, null, perturb) -> [B, H, D]`.
 
     Perturbations: ("pag", *layers), ("seg", sigma, *layers), ("swg", width, *layers), ("slg", *layers),
-    ("tpg", *layers) and ("time", shift); without layers they act in all blocks. TPG feeds the attention tokens in
-    reversed order instead of a drawn one, so that it needs no generator.
+    ("tpg", *layers) and ("time", shift); without layers they act in all blocks. sigma (inf: the mean) and width are in
+    tokens, shift in units of t. TPG feeds the attention tokens in reversed order instead of a drawn one, so that it
+    needs no generator.
 
     Args:
         dim: D. horizon: largest H. cond: leaf name -> size, or (slots, size) for a set; empty: unconditional.
         time_scale: phases run over `time_scale * t`.
+
+    Raises:
+        ShapeError: x of another shape. CapabilityError, ConfigError: see `check_perturbation`.
     """
 
     learned_null = True
-    perturbations = ("pag", "seg", "swg", "slg", "tpg", "time")
+    perturbations = tuple(FORMS)
     freq: Tensor
 
     def __init__(
@@ -136,8 +130,7 @@ class TemporalTransformer(nn.Module):
         if x.ndim != 3 or x.shape[1] > self.horizon:
             raise ShapeError(f"TemporalTransformer: x is {tuple(x.shape)}, expected [B, H <= {self.horizon}, D]")
         for p in perturb or {}:
-            if any(isinstance(i, int) and i >= len(self.blocks) for i in p[1:] if p[0] in ("pag", "slg", "tpg")):
-                raise CapabilityError(f"perturbation {p}: this network has layers 0 to {len(self.blocks) - 1}")
+            check_perturbation(p, len(self.blocks))
         phase = self.time_scale * t[:, None]
         for p, rows in (perturb or {}).items():
             if p[0] == "time":

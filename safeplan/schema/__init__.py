@@ -62,6 +62,7 @@ from safeplan.schema.ranges import (
     SAMPLERS,
     at_least,
     did_you_mean,
+    each_in_range,
     in_range,
     one_of,
 )
@@ -121,6 +122,7 @@ __all__ = [
     "ZeroStarConfig",
     "at_least",
     "did_you_mean",
+    "each_in_range",
     "in_range",
     "one_of",
 ]

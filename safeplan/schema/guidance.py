@@ -3,7 +3,11 @@
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, get_type_hints
 
-from safeplan.schema.ranges import one_of
+from safeplan.errors import ConfigError
+from safeplan.schema.ranges import each_in_range, in_range, one_of
+
+SCHEDULES = ("constant", "sine", "unit")  # of elucd
+_INTERVAL = {"not negative": "sigma_min", "limit": "sigma_max"}
 
 
 @dataclass
@@ -13,6 +17,9 @@ class CfgConfig:
     w: float = 1.5  # scale; 0 unconditional, 1 conditional, more is sharper
     sigma_min: float = 0.0  # lowest noise level (std) at which it acts
     sigma_max: float = float("inf")  # highest one; both ends are inclusive
+
+    def __post_init__(self) -> None:
+        in_range(self, "guidance.cfg", {"finite": "w", **_INTERVAL})
 
 
 @dataclass
@@ -24,6 +31,9 @@ class EnergyConfig:
     metric: str = "scalar"  # scalar | posterior (through the network: one VJP a step) | identity
     sigma_min: float = 0.0  # lowest noise level (std) at which it acts
     sigma_max: float = float("inf")  # highest one; both ends are inclusive
+
+    def __post_init__(self) -> None:
+        in_range(self, "guidance.energy", {"finite": "scale", "positive": "margin", **_INTERVAL})
 
 
 @dataclass
@@ -37,12 +47,19 @@ class ApgConfig:
     sigma_min: float = 0.0  # lowest noise level (std) at which it acts
     sigma_max: float = float("inf")  # highest one; both ends are inclusive
 
+    def __post_init__(self) -> None:
+        in_range(self, "guidance.apg", {"finite": "w eta momentum", **_INTERVAL})
+
 
 @dataclass
 class CfgppConfig:
     """CFG++: aims at the guided prediction, renoises with the unconditional one."""
 
     lam: float = 0.6  # 0 unconditional, up to 1
+    ref_steps: int = 0  # keep the strength that lam has at so many steps, at any number; 0: it grows with the steps
+
+    def __post_init__(self) -> None:
+        in_range(self, "guidance.cfgpp", {"finite": "lam", "count or 0": "ref_steps"})
 
 
 @dataclass
@@ -50,6 +67,9 @@ class RescaleConfig:
     """Gives the spread of the conditional prediction back; stands after what it tames."""
 
     phi: float = 0.7  # 0 off, 1 all of it
+
+    def __post_init__(self) -> None:
+        in_range(self, "guidance.rescale", {"finite": "phi"})
 
 
 @dataclass
@@ -61,6 +81,10 @@ class PagConfig:
     sigma_min: float = 0.0  # lowest noise level (std) at which it acts
     sigma_max: float = float("inf")  # highest one; both ends are inclusive
 
+    def __post_init__(self) -> None:
+        in_range(self, "guidance.pag", {"finite": "s", **_INTERVAL})
+        each_in_range("guidance.pag.layers", self.layers, "count or 0")
+
 
 @dataclass
 class AutoguidanceConfig:
@@ -69,6 +93,9 @@ class AutoguidanceConfig:
     w: float = 2.0  # scale; 1 is off
     sigma_min: float = 0.0  # lowest noise level (std) at which it acts
     sigma_max: float = float("inf")  # highest one; both ends are inclusive
+
+    def __post_init__(self) -> None:
+        in_range(self, "guidance.autoguidance", {"finite": "w", **_INTERVAL})
 
 
 @dataclass
@@ -79,6 +106,9 @@ class GfcgConfig:
     law: str = "doubt"  # doubt | rival: how strength follows the classifier's probabilities
     net: str = "main"  # main | weak: the network that is asked with the confused class
 
+    def __post_init__(self) -> None:
+        in_range(self, "guidance.gfcg", {"finite": "s"})
+
 
 @dataclass
 class AdaptiveConfig:
@@ -88,6 +118,9 @@ class AdaptiveConfig:
     threshold: float = 0.99  # cosine of the x0 predictions; above 1 never stops
     per_sample: bool = True  # each sample stops by itself
 
+    def __post_init__(self) -> None:
+        in_range(self, "guidance.adaptive", {"finite": "w threshold"})
+
 
 @dataclass
 class FeedbackConfig:
@@ -95,6 +128,9 @@ class FeedbackConfig:
 
     pi: float = 0.95  # trust in the conditional model
     w_max: float = 10.0  # largest scale
+
+    def __post_init__(self) -> None:
+        in_range(self, "guidance.feedback", {"in (0, 1]": "pi", "finite": "w_max"})
 
 
 @dataclass
@@ -104,12 +140,18 @@ class ZeroStarConfig:
     w: float = 3.0  # scale
     zero: float = 0.04  # share of the steps that stand still at first
 
+    def __post_init__(self) -> None:
+        in_range(self, "guidance.zero_star", {"finite": "w", "in [0, 1)": "zero"})
+
 
 @dataclass
 class TcfgConfig:
     """CFG whose null score is projected on the main direction of both."""
 
     w: float = 3.0  # scale
+
+    def __post_init__(self) -> None:
+        in_range(self, "guidance.tcfg", {"finite": "w"})
 
 
 @dataclass
@@ -118,6 +160,9 @@ class MamboConfig:
 
     w: float = 6.0  # scale
     alpha: float = 4.0  # damping; 0 is cfg
+
+    def __post_init__(self) -> None:
+        in_range(self, "guidance.mambo", {"finite": "w", "not negative": "alpha"})
 
 
 @dataclass
@@ -128,12 +173,20 @@ class FaCfgConfig:
     high: float = 4.0  # scale of the rest
     factor: float = 2.0  # by how much is shrunk
 
+    def __post_init__(self) -> None:
+        in_range(self, "guidance.fa_cfg", {"finite": "low high factor"})
+
 
 @dataclass
 class FdgConfig:
     """Frequency-decoupled guidance: one scale per level of a Laplacian pyramid."""
 
     scales: list[float] = field(default_factory=lambda: [4.0, 2.0])  # finest first
+
+    def __post_init__(self) -> None:
+        each_in_range("guidance.fdg.scales", self.scales, "finite")
+        if not self.scales:
+            raise ConfigError("guidance.fdg.scales is empty; give one per level, finest first, such as [4,2]")
 
 
 @dataclass
@@ -143,6 +196,11 @@ class ElucdConfig:
     scale: float = 1.0  # weight of the gradient
     joint: float = 1.0  # temperature of the wanted logit
     marginal: float = 0.5  # temperature of all logits; lower keeps the gradient alive
+    schedule: str = "constant"  # constant | sine | unit: how the weight follows the steps; unit: of a unit gradient
+
+    def __post_init__(self) -> None:
+        in_range(self, "guidance.elucd", {"finite": "scale joint marginal"})
+        one_of("guidance.elucd.schedule", self.schedule, SCHEDULES)
 
 
 @dataclass
@@ -153,6 +211,9 @@ class BarrierConfig:
     metric: str = "posterior"  # posterior (smooth: one VJP per iteration) | scalar | identity
     iterations: int = 2  # the worst clearance is handled once in each
 
+    def __post_init__(self) -> None:
+        in_range(self, "guidance.barrier", {"finite": "margin", "count": "iterations"})
+
 
 @dataclass
 class TubeConfig:
@@ -161,6 +222,9 @@ class TubeConfig:
     margin: float = 0.05  # clearance (m) that is kept in the end
     width: float = 0.5  # slack (m) per unit of noise
 
+    def __post_init__(self) -> None:
+        in_range(self, "guidance.tube", {"finite": "margin", "not negative": "width"})
+
 
 @dataclass
 class GoalConfig:
@@ -168,6 +232,9 @@ class GoalConfig:
 
     scale: float = 1.0  # weight of the squared distance (1/m^2) of the trajectory's end
     metric: str = "posterior"  # posterior (one VJP) | scalar | step (DiRecT: moves the aim only)
+
+    def __post_init__(self) -> None:
+        in_range(self, "guidance.goal", {"finite": "scale"})
 
 
 @dataclass

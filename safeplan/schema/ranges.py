@@ -85,11 +85,16 @@ RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {  # what is expected, wh
 }
 
 
+def each_in_range(name: str, values: Iterable[Any], kind: str) -> None:
+    """Raise ConfigError for an entry out of range; `kind`: key of RANGES."""
+    expected, holds = RANGES[kind]
+    for value in values:
+        if isinstance(value, bool) or not isinstance(value, Real) or not holds(value):
+            raise ConfigError(f"{name} is {value!r}, expected {expected}")
+
+
 def in_range(settings: Any, prefix: str, names: dict[str, str]) -> None:
     """Raise ConfigError for a setting out of range; `names`: key of RANGES -> settings, separated by spaces."""
     for kind, listed in names.items():
-        expected, holds = RANGES[kind]
         for name in listed.split():
-            value = getattr(settings, name)
-            if isinstance(value, bool) or not isinstance(value, Real) or not holds(value):
-                raise ConfigError(f"{prefix}.{name} is {value!r}, expected {expected}")
+            each_in_range(f"{prefix}.{name}", [getattr(settings, name)], kind)

@@ -67,6 +67,26 @@ def test_every_method_draws_images(name, elsewhere, weights, tmp_path):
     assert record["chain"][-1]["method"] == name and record["nfe"]["mean"] > 0
 
 
+@pytest.mark.parametrize("schedule", ["sine", "unit"])
+def test_elucd_may_follow_the_steps_of_the_run(schedule, elsewhere, weights, tmp_path):
+    judge, _ = classifier_from_set(synthetic_set())
+    critic = save_model(tmp_path / "c.safetensors", "classifier", *judge.export())
+    base = ["sample", "model=mnist", f"model.weights={weights}", f"model.classifier={critic}", "device=cpu"]
+    folder, pictures = elsewhere / "runs" / "sample_mnist" / "seed_0", []
+    for extra in ([], [f"guidance.elucd.schedule={schedule}"]):
+        main([*base, "guidance=elucd", "n=4", "steps=3", *extra])
+        pictures.append((folder / "samples.png").read_bytes())
+    assert json.loads((folder / "samples.json").read_text())["chain"][0]["schedule"] == schedule
+    assert pictures[0] != pictures[1]
+
+
+def test_cfgpp_may_refer_to_another_number_of_steps(elsewhere, weights):
+    main(["sample", "model=mnist", f"model.weights={weights}", "guidance=cfgpp", "n=2", "steps=2", "device=cpu",
+          "guidance.cfgpp.ref_steps=20"])  # fmt: skip
+    record = json.loads((elsewhere / "runs" / "sample_mnist" / "seed_0" / "samples.json").read_text())
+    assert record["chain"] == [{"method": "cfgpp", "lam": 0.6, "ref_steps": 20}]
+
+
 def test_the_guidance_classifier_sees_the_range_that_it_was_trained_in(weights, tmp_path):
     judge, _ = classifier_from_set(synthetic_set())
     critic = save_model(tmp_path / "c.safetensors", "classifier", *judge.export())

@@ -15,7 +15,7 @@ from diffusers.modular_pipelines.stable_diffusion_xl.denoise import StableDiffus
 
 from safeplan.diffusion import Branch
 from safeplan.errors import CapabilityError, ConfigError
-from safeplan.guidance import CFG, Energy
+from safeplan.guidance import CFG, AdaptiveGuidance, Energy
 from safeplan.guidance.diffusers import Guest, chain_guider
 from tests.tiny_diffusers import BETAS, STEPS, AimOnly, Momentum, Rows, ddim, draws, euler, loop, text_time_unet
 
@@ -85,6 +85,21 @@ def test_two_fields_state_and_interval():
     rows = Rows(net)
     modular(net, scheduler, chain_guider((CFG(3.0, interval=(0.0, 1.0)),), scheduler))
     assert rows.seen == [2] * 7  # the null branch in the first step (asked before the state exists) and in the last two
+
+
+@pytest.mark.parametrize(("threshold", "calls"), [(-1.0, STEPS + 1), (1.1, 2 * STEPS)])
+def test_adaptive_guidance_saves_the_null_branch_once_nobody_needs_it(threshold, calls):
+    """-1 stops after one step, more than 1 never: the same samples as a guest's, which runs fewer rows."""
+    net, scheduler = text_time_unet(), ddim()
+    chain = (AdaptiveGuidance(CFG(3.0), threshold),)
+    rows = Rows(net)
+    got = modular(net, scheduler, chain_guider(chain, scheduler))
+    assert rows.seen == [2] * calls
+    other = torch.randn(2, 2, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(5))[1]
+    null = {"encoder_hidden_states": draws()[2], "added_cond_kwargs": {"text_embeds": other}}
+    guest = Guest(net, scheduler, chain, null=null)
+    torch.testing.assert_close(got, modular(guest, scheduler, ClassifierFreeGuidance(1.0)), rtol=1e-9, atol=1e-9)
+    assert rows.seen[calls:] == ([4, 2, 2, 2] if threshold < 0 else [4] * STEPS)
 
 
 def test_a_guest_takes_the_place_of_the_network_too():

@@ -89,7 +89,7 @@ def chain_guider(chain: Sequence[Guidance], scheduler: Any) -> Any:
     """A guider for modular pipelines: `pipe.update_components(guider=chain_guider(chain, pipe.scheduler))`.
 
     The pipeline evaluates the conditional and the null branch one after the other, and the chain folds them; it may use
-    nothing else (a `Guest` may). See `guider.ChainGuider`.
+    nothing else (a `Guest` may). With two fields (CFG++) leave DDIM's eta at 0. See `guider.ChainGuider`.
 
     Raises:
         CapabilityError: diffusers is missing, or the chain needs more than these two branches.

@@ -43,7 +43,8 @@ class ChainGuider(BaseGuidance):
 
     Raises:
         CapabilityError: another need (gradients, perturbations, networks), or two fields with a scheduler whose step
-            one prediction cannot steer.
+            one prediction cannot steer. For DDIM eta must be 0, which pipelines do not tell a guider: with eta > 0 and
+            two fields (CFG++) samples are wrong without an error, where `attach` would refuse.
     """
 
     _input_predictions = ["pred_cond", "pred_uncond"]
@@ -73,7 +74,8 @@ class ChainGuider(BaseGuidance):
         else:
             ctx = self._context(torch.empty(0), {})
             branches = [b for m, st in zip(self.chain, self.states, strict=True) for b in m.needs(ctx, st)]
-            asked = NULL in branches
+            # a branch of no rows is one that nobody needs any more
+            asked = any(b == NULL and (b.rows is None or bool(b.rows.any())) for b in branches)
         return 2 if asked else 1
 
     @property

@@ -105,18 +105,18 @@ def steps_for(artist: Artist, labelled: bool, budget: int, sampler: str) -> int:
     return steps
 
 
-def artist_of(s: Mapping[str, Any], device: str, run: Run) -> Artist:
-    """Networks and chain of a run."""
+def artist_of(s: Mapping[str, Any], device: str, run: Run, steps: int) -> Artist:
+    """Networks of a run, and its chain for so many steps."""
     model, folder = schema.ModelConfig(s["set"]), s["weights"]
     if folder != "auto":
         model = replace(model, **{k: f"{folder}/{v}.safetensors" for k, v in FILES.items()})
-    return build.artist(model, run.guidance, device)
+    return build.artist(model, run.guidance, device, steps=steps)
 
 
 def drawn_by(s: Mapping[str, Any], device: str, run: Run, n: int, seed: int) -> tuple[Any, int]:
     """`n` images of a run in the classes' turn, and the steps that were taken."""
-    artist = artist_of(s, device, run)
-    steps = run.steps or steps_for(artist, run.labelled, s["nfe"], s["sampler"])
+    steps = run.steps or steps_for(artist_of(s, device, run, s["nfe"]), run.labelled, s["nfe"], s["sampler"])
+    artist = artist_of(s, device, run, steps)
     labels = balanced(n, len(artist.model.classes)) if run.labelled else [UNLABELLED] * n
     how: dict[str, Any] = {"sampler": s["sampler"], "networks": artist.networks, "bf16": s["bf16"], "batch": 128}
     return artist.model.sample(labels, artist.chain, steps, seed, **how), steps
@@ -285,7 +285,7 @@ def main() -> None:
     device = build.device(a.device)
     try:
         for run in a.runs:
-            artist_of(settings, device, parse(run))  # a fault must not wait for its turn
+            artist_of(settings, device, parse(run), a.nfe)  # a fault must not wait for its turn
         data = load_images(a.set, "train", a.data).digest()
     except SafeplanError as e:
         parser.error(str(e))

@@ -1,5 +1,6 @@
 """Adaptive guidance: the reference is asked until it agrees with the conditional prediction, then never again."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -41,6 +42,8 @@ class AdaptiveGuidance(Guidance):
                 f"adaptive: base is {type(self.base).__name__}; only CFG and its relatives, such as APG, "
                 "can go on without their reference: give one of those"
             )
+        if math.isnan(self.threshold):
+            raise ConfigError(f"adaptive: threshold is {self.threshold}; give a cosine, above 1 to never stop")
 
     @property
     def requires(self) -> frozenset[str]:

@@ -11,7 +11,7 @@ from safeplan.diffusion.guidance import COND, NULL, Branch, Context, Guidance, G
 from safeplan.diffusion.paths import Grid
 from safeplan.guidance.cfg import CFG
 from safeplan.guidance.papers import CFGPP
-from safeplan.guidance.scale import Scale, gain, scale_at
+from safeplan.guidance.scale import Scale, check_scale, gain, scale_at
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +28,9 @@ class CFGpp(Guidance):
 
     paper: ClassVar[Paper | None] = CFGPP
     equation: ClassVar[str] = "algorithm 2"
+
+    def __post_init__(self) -> None:
+        check_scale(type(self).__name__, lam=self.lam)
 
     @property
     def requires(self) -> frozenset[str]:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from safeplan.diffusion.guidance import NULL, Branch, Context, Guidance, Guided, Paper, Predictions, in_interval
 from safeplan.guidance.papers import COMPOSED
-from safeplan.guidance.scale import ALWAYS, Interval, Scale, check_interval, equals, gain, scale_at
+from safeplan.guidance.scale import ALWAYS, Interval, Scale, check_interval, check_scale, equals, gain, scale_at
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,10 +26,11 @@ class Composed(Guidance):
 
     def __post_init__(self) -> None:
         check_interval(self.interval)
+        check_scale("Composed", **self.weights)
 
     @property
     def requires(self) -> frozenset[str]:
-        on = [Branch(k) for k, w in self.weights.items() if not (isinstance(w, (int, float)) and w == 0)]
+        on = [Branch(k) for k, w in self.weights.items() if isinstance(w, Tensor) or callable(w) or w != 0]
         return frozenset().union(*(b.requires for b in (NULL, *on))) if on else frozenset()
 
     def _on(self, sigma: float) -> dict[Branch, float | Tensor]:

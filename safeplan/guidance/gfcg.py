@@ -11,7 +11,7 @@ from safeplan.diffusion.cond import Cond
 from safeplan.diffusion.guidance import COND, Branch, Context, Guidance, Guided, Paper, Predictions, in_interval
 from safeplan.errors import ConfigError
 from safeplan.guidance.papers import GFCG_PAPER
-from safeplan.guidance.scale import ALWAYS, Interval, Scale, check_interval, equals, gain, scale_at
+from safeplan.guidance.scale import ALWAYS, Interval, Scale, check_interval, check_scale, equals, gain, scale_at
 
 LAWS = ("doubt", "rival")
 
@@ -56,6 +56,7 @@ class GFCG(Guidance):
 
     def __post_init__(self) -> None:
         check_interval(self.interval)
+        check_scale("GFCG", s=self.s)
         if self.law not in LAWS:
             raise ConfigError(f"gfcg: law {self.law!r}; use one of {', '.join(LAWS)}")
 
@@ -93,4 +94,4 @@ class GFCG(Guidance):
             return guided, state
         d = predictions.x0(COND) - predictions.x0(self.branch)
         doubt = self.judge(predictions, ctx)[0]
-        return guided.shift(gain(scale_at(self.s, ctx.sigma) * doubt, d) * d), state
+        return guided.shift(gain(scale_at(self.s, ctx.sigma), d) * gain(doubt, d) * d), state

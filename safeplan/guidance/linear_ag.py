@@ -12,7 +12,7 @@ from safeplan.diffusion.guidance import COND, NULL, Branch, Context, Guidance, G
 from safeplan.errors import ConfigError
 from safeplan.guidance.cfg import CFG
 from safeplan.guidance.papers import ADAPTIVE
-from safeplan.guidance.scale import Scale, gain, scale_at
+from safeplan.guidance.scale import Scale, check_scale, gain, scale_at
 
 Rule = tuple[tuple[float, ...], tuple[float, ...]]  # for c_t, c_{t-1}, ... and for u_{t-1}, u_{t-2}, ...
 
@@ -41,6 +41,7 @@ class LinearAG(Guidance):
     equation: ClassVar[str] = "LinearAG: null noise as a linear rule of earlier ones"
 
     def __post_init__(self) -> None:
+        check_scale("LinearAG", w=self.w)
         for step, (c, u) in self.rules.items():
             if step < 1 or len(c) > min(step, self.order) + 1 or len(u) > min(step, self.order):
                 raise ConfigError(

@@ -38,7 +38,7 @@ def equals(scale: float | Tensor, value: float) -> bool:
     return isinstance(scale, (int, float)) and scale == value
 
 
-def check_scale(owner: str, **scales: Scale) -> None:
+def check_scale(owner: str, /, **scales: Scale) -> None:
     """ConfigError unless each is finite: a number, a tensor `[B]` or `[]`; a function of sigma counts as that."""
     for name, v in scales.items():
         if isinstance(v, Tensor):

@@ -43,7 +43,7 @@ RUNS = (
     *("none", "cfg:w=1.5", "cfg:w=2", "cfg:w=3", "cfg:w=5", "cfg:w=8", "apg:w=3", "apg:w=5", "apg:w=8"),
     *(f"apg:w={w},r=0.02,momentum=-0.75" for w in (3, 5, 8)),  # threshold and momentum of [apg] for EDM2-S
     *("adaptive:w=2@12", "adaptive:w=3@12", "autoguidance:w=2", "autoguidance:w=3", "pag:s=0.5", "pag:s=1"),
-    *("gfcg:s=1", "gfcg:s=4", "gfcg:s=4,net=weak+autoguidance:w=2"),
+    *("gfcg:s=1", "gfcg:s=4", "gfcg:s=4,net=weak", "gfcg:s=4,net=weak+autoguidance:w=2"),
     *("unlabelled", "unlabelled+pag:s=0.5", "unlabelled+pag:s=1", "unlabelled+pag:s=2"),
     *("unlabelled+autoguidance:w=2", "unlabelled+autoguidance:w=3"),
     *("cfg:w=3,sigma_min=0.2,sigma_max=5", "cfg:w=8+rescale:phi=0.7", "cfgpp:lam=0.6"),

@@ -69,8 +69,8 @@ def test_effects_are_tested_on_pairs():
     rows = rows_of({"unlabelled": 5.0, "unlabelled+pag:s=1": 4.0, "unlabelled+pag:s=2": 5.0}, noise=1.0)
     assert image_table.table(rows)["unlabelled"]["fd"]["high"] > 6
     assert found_in(rows) == {
-        ("helps without labels", "unlabelled+pag:s=1"): True,
-        ("helps without labels", "unlabelled+pag:s=2"): False,
+        ("lowers the distance without labels", "unlabelled+pag:s=1"): True,
+        ("lowers the distance without labels", "unlabelled+pag:s=2"): False,
     }
     one = rows_of({"cfg:w=2": 3.0, "adaptive:w=2@12": 3.03, "cfg:w=3": 3.0, "adaptive:w=3@12": 3.3}, noise=0.2)
     ag = {run: yes for (_, run), yes in found_in(one).items() if run.startswith("adaptive")}

@@ -50,6 +50,8 @@ PAPERS = {
     "fqe": "H. M. Le, C. Voloshin, Y. Yue. Batch Policy Learning under Constraints. ICML 2019. arXiv:1903.08738",
     "fql": "S. Park, Q. Li, S. Levine. Flow Q-Learning. ICML 2025. arXiv:2502.02538",
     "hdr": "R. J. Hyndman. Computing and Graphing Highest Density Regions. The American Statistician 50(2), 1996",
+    "hj_reach": "I. M. Mitchell, A. M. Bayen, C. J. Tomlin. A Time-Dependent Hamilton-Jacobi Formulation of Reachable "
+    "Sets for Continuous Dynamic Games. IEEE Transactions on Automatic Control 50(7), 2005",
     "holohover": "The recordings of a planar hovercraft that come with the repository; source and licence in "
     "scripts/data/ beside them",
     "improved_ddpm": "A. Nichol, P. Dhariwal. Improved Denoising Diffusion Probabilistic Models. ICML 2021. "
@@ -93,4 +95,6 @@ PAPERS = {
     "with Real-Time Budget Constraints. ICML 2023. arXiv:2306.00603",
     "unscented": "S. J. Julier, J. K. Uhlmann. Unscented Filtering and Nonlinear Estimation. Proceedings of the IEEE "
     "92(3), 2004",
+    "weno": "G.-S. Jiang, D. Peng. Weighted ENO Schemes for Hamilton-Jacobi Equations. SIAM Journal on Scientific "
+    "Computing 21(6), 2000",
 }

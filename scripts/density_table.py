@@ -187,6 +187,7 @@ def rival(case: Case, boxes: Boxes, method: str, n: int) -> Row:
     """One of the estimators of `safeplan.reach.rivals`, fitted on n trajectories."""
     make: dict[str, Callable[[], rivals.Fitted]] = {
         "interval": lambda: rivals.interval_reach(case, case.steps),
+        "grid": lambda: rivals.grid_reach(case),
         "sigma points": lambda: rivals.sigma_points(case, case.steps),
         "delaunay": lambda: rivals.delaunay(rivals.simulate(case, n, seed=1, density=True)),
         "kde": lambda: rivals.kde(rivals.simulate(case, n, seed=1)),
@@ -197,7 +198,8 @@ def rival(case: Case, boxes: Boxes, method: str, n: int) -> Row:
     }
     fitted = make[method]()
     p = fitted.probability(boxes.regions())
-    return {**boxes.score(p), "simulations": n or None}
+    missed = {"missed": fitted.missed} if isinstance(fitted, rivals.GridSet) else {}
+    return {**boxes.score(p), "simulations": n or None, **missed}
 
 
 def score_of_rival(case: Case, method: str) -> Row:
@@ -235,6 +237,7 @@ def methods(quick: bool) -> dict[str, Callable[[Case, Boxes, Path], Row]]:
         "gaussian process, 256": lambda c, b, r: rival(c, b, "gaussian process", 256),
         "delaunay, 1,024": lambda c, b, r: rival(c, b, "delaunay", 1024),
         "interval reachability": lambda c, b, r: rival(c, b, "interval", 0),
+        "grid (hj-reachability)": lambda c, b, r: rival(c, b, "grid", 0),
         "Monte Carlo, 10,000": lambda c, b, r: monte_carlo(c, b, 10_000, "iid"),
         "Sobol particles, 8,192": lambda c, b, r: monte_carlo(c, b, 8192, "sobol"),
     }

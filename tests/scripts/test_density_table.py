@@ -46,6 +46,10 @@ def test_every_method_on_a_small_scale(table, tmp_path, capsys):
     assert found["perfect model"]["kl_rk4"] < found["KDE, 1,024"]["kl_rk4"]
     assert found["learned flow, 1,000 trajectories"]["gain_rmse"] < 1
     assert found["interval reachability"]["box_rms"] > 0
+    if importlib.util.find_spec("hj_reachability"):
+        assert found["grid (hj-reachability)"]["missed"] < 0.01
+    else:
+        assert "pip install 'safeplan[grid]'" in found["grid (hj-reachability)"]["refused"]
 
 
 def test_the_published_network_scores_what_is_known_of_it(table, tmp_path):

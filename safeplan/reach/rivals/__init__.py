@@ -5,6 +5,7 @@ from safeplan.reach.rivals.convex import Hull, hull
 from safeplan.reach.rivals.counting import Count, count
 from safeplan.reach.rivals.emulator import Emulated, gaussian_process
 from safeplan.reach.rivals.fitted import Fitted
+from safeplan.reach.rivals.grid import GridSet, grid_reach
 from safeplan.reach.rivals.kernel import Kde, kde
 from safeplan.reach.rivals.runs import Runs, simulate
 from safeplan.reach.rivals.triangulated import Triangulated, delaunay
@@ -16,6 +17,7 @@ __all__ = [
     "Emulated",
     "Fitted",
     "Gaussian",
+    "GridSet",
     "Histogram",
     "Hull",
     "Kde",
@@ -25,6 +27,7 @@ __all__ = [
     "count",
     "delaunay",
     "gaussian_process",
+    "grid_reach",
     "histogram",
     "hull",
     "interval_reach",

@@ -1,6 +1,7 @@
 """Simulated trajectories of a case at one time: what estimators of its density are fitted on."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -93,6 +94,30 @@ def draw(case: Case, n: int, seed: int, sampler: str = "sobol") -> Draw:
     if sampler == "sobol":
         return sobol_draw(case.start, n, count, seed)
     return case.start.sample(n, count, np.random.default_rng(seed))
+
+
+def corners(case: Case, who: str) -> Draw:
+    """Low and high ends of the start states and of the parameters: a draw of two.
+
+    Raises:
+        CapabilityError: a belief without `push` or without ends, or parameters that are drawn anew on the way.
+    """
+    start: Any = case.start
+    if stretches(case.horizon_s, start.stretch_s) > 1:
+        raise CapabilityError(
+            f"{who}: {case.name} draws parameters anew every {start.stretch_s:g} s, so its start does not hold all "
+            "that is uncertain; use `count`"
+        )
+    if not (hasattr(start, "push") and hasattr(start, "dim")):
+        raise CapabilityError(
+            f"{who}: belief {type(start).__name__} has no `push` from the unit cube, which says where the start ends; "
+            "use `count`"
+        )
+    d = start.dim(1)
+    found = start.push(np.stack([np.zeros(d), np.ones(d)]), 1)
+    if not (np.isfinite(found.x).all() and np.isfinite(found.theta).all()):
+        raise CapabilityError(f"{who}: belief {type(start).__name__} has no ends; cut it, or use `count`")
+    return found
 
 
 def ends(case: Case, start: Draw) -> Array:

@@ -16,12 +16,11 @@ from typing import Any, NoReturn
 import numpy as np
 
 from safeplan.dynamics.systems import Case
-from safeplan.errors import CapabilityError, ConfigError
-from safeplan.reach.particles import stretches
+from safeplan.errors import ConfigError
 from safeplan.reach.rivals.enclosure import Tube, advance, begin
 from safeplan.reach.rivals.fitted import fits, no_density
 from safeplan.reach.rivals.intervals import INTERVAL, Interval
-from safeplan.reach.rivals.runs import until
+from safeplan.reach.rivals.runs import corners, until
 from safeplan.reach.sets import Region
 from safeplan.types import Array
 
@@ -100,18 +99,7 @@ def _seen(case: Case, tube: Tube) -> Verified:
 def _cells(case: Case, most: int) -> tuple[tuple[Array, Array], Interval]:
     """Start states, ends `[n, C]` each, and parameters `[p, C]` of cells of equal probability."""
     start: Any = case.start
-    if stretches(case.horizon_s, start.stretch_s) > 1:
-        raise CapabilityError(
-            f"interval reachability: {case.name} draws parameters anew every {start.stretch_s:g} s, so cells of the "
-            "start do not hold all that is uncertain; use `count`"
-        )
-    if not (hasattr(start, "push") and hasattr(start, "dim")):
-        raise CapabilityError(
-            f"interval reachability: belief {type(start).__name__} has no `push` from the unit cube, so its cells have "
-            "no known probability; use `count`"
-        )
-    d = start.dim(1)
-    ends = start.push(np.stack([np.zeros(d), np.ones(d)]), 1)
+    ends, d = corners(case, "interval reachability"), start.dim(1)
     uncertain = np.hstack([np.ptp(ends.x, axis=0), np.ptp(ends.theta[:, 0], axis=0)]) > 0
     counts = np.ones(d, int)
     while uncertain.any():

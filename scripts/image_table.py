@@ -41,13 +41,14 @@ from safeplan.training import load
 
 RUNS = (
     *("none", "cfg:w=1.5", "cfg:w=2", "cfg:w=3", "cfg:w=5", "cfg:w=8", "apg:w=3", "apg:w=5", "apg:w=8"),
-    *(f"apg:w={w},r=0.02,momentum=-0.75" for w in (3, 5, 8)),  # threshold and momentum of [apg] for EDM2-S
-    *("adaptive:w=2@12", "adaptive:w=3@12", "autoguidance:w=2", "autoguidance:w=3", "pag:s=0.5", "pag:s=1"),
-    *("gfcg:s=1", "gfcg:s=4", "gfcg:s=4,net=weak", "gfcg:s=4,net=weak+autoguidance:w=2"),
-    *("unlabelled", "unlabelled+pag:s=0.5", "unlabelled+pag:s=1", "unlabelled+pag:s=2"),
-    *("unlabelled+autoguidance:w=2", "unlabelled+autoguidance:w=3"),
-    *("cfg:w=3,sigma_min=0.2,sigma_max=5", "cfg:w=8+rescale:phi=0.7", "cfgpp:lam=0.6"),
-    *("tcfg:w=3", "mambo:w=6", "fa_cfg", "fdg", "feedback"),
+    *("apg:w=3,r=0.02,momentum=-0.75", "apg:w=8,r=0.02,momentum=-0.75"),  # threshold and momentum of [apg] for EDM2-S
+    *("adaptive:w=2@12", "adaptive:w=3@12", "autoguidance:w=2", "pag:s=0.5", "gfcg:s=1", "gfcg:s=4"),
+    *("gfcg:s=4,net=weak", "gfcg:s=4,net=weak+autoguidance:w=2", "cfg:w=8+rescale:phi=0.7", "cfgpp:lam=0.6"),
+    *("unlabelled", "unlabelled+pag:s=0.5", "unlabelled+pag:s=1", "unlabelled+autoguidance:w=2"),
+)
+BEYOND = (  # with --beyond
+    *("tcfg:w=3", "mambo:w=6", "fa_cfg", "fdg", "feedback", "cfg:w=3,sigma_min=0.2,sigma_max=5"),
+    *("elucd:schedule=unit", "cfgpp:ref_steps=50", "autoguidance:w=3", "pag:s=1,layers=[0,1,2,3]"),
 )
 COLUMNS = ("fd", "precision", "recall", "accuracy", "clipped", "saturation", "saturation gap")
 SHOWN = 10  # images of a run in the picture
@@ -272,6 +273,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("set", nargs="?", default="mnist", choices=schema.IMAGES)
     parser.add_argument("--runs", nargs="+", default=list(RUNS), help="default: " + " ".join(RUNS))
+    parser.add_argument("--beyond", action="store_true", help="further runs: " + " ".join(BEYOND))
     parser.add_argument("--n", type=int, default=2000, help="samples per run and seed")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--nfe", type=int, default=24, help="most evaluations per sample")
@@ -284,6 +286,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("results"))
     a = parser.parse_args()
+    a.runs += BEYOND if a.beyond else ()
     settings = {k: getattr(a, k) for k in ("set", "n", "nfe", "sampler", "bf16", "real", "weights")}
     device = build.device(a.device)
     try:

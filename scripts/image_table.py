@@ -226,6 +226,7 @@ def claims(have: Mapping[str, Any]) -> Iterator[tuple[str, str, str, dict[str, f
         if len({floor, "cfg:w=8"}) == 2:
             yield f"CFG loses it at scale 8: {key}", "cfg:w=8", key, {floor: 1.0, "cfg:w=8": -1.0}, ""
             for apg in (r for r in have if r.startswith("apg:w=8")):
+                yield f"APG loses less than CFG: {key}", apg, key, {apg: 1.0, "cfg:w=8": -1.0}, ""
                 kept = {apg: 1.0, floor: -0.8, "cfg:w=8": -0.2}
                 yield f"APG loses at most a fifth of that: {key}", apg, key, kept, ""
     for w in ("2", "3"):

@@ -2,10 +2,11 @@
 
   safeplan sample model=mnist guidance=cfg guidance.cfg.w=3 n=64
   safeplan sample model=mnist guidance=none labels=[3,8] sampler=dpmpp_2m steps=12
-  safeplan sample model=mnist guidance=pag labels=[-1]                    of no class in particular
+  safeplan sample model=mnist guidance=pag labels=[-1]
   safeplan sample model=mnist model.weights=runs/train_image_mnist/seed_0 seed=1
 
-Writes samples.png, trace.png (what the chain did, step by step) and samples.json under runs/NAME/seed_SEED.
+labels=[-1] draws images of no class in particular. Writes samples.png, trace.png (what the chain did, step by step) and
+samples.json under runs/NAME/seed_SEED.
 """
 
 import time

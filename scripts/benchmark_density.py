@@ -20,6 +20,7 @@ from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ["NUMBA_NUM_THREADS"] = str(min(2, os.cpu_count() or 1))  # the most; how many work is set below
+os.environ["NUMBA_THREADING_LAYER"] = "workqueue"  # its OpenMP layer would set the threads of torch too
 
 import numba
 import numpy as np

@@ -6,8 +6,8 @@
 Risk of a plan of 50 steps for the tracking car (RK4 of its closed loop, one step of 0.1 s each, and the level of a disc
 at each step) with 10,000 particles; NumPy and torch also evaluate a feedback, which is zero here, and NumPy works in
 double and keeps all states; 20 plans of 500 particles in one batch against 20 calls; a query of learned flows.
-Variants are timed in turn, round by round, in CPU time of the one thread (pools that idle do not count) and wall time
-at two; figures are medians, ratios are medians of paired rounds. Writes results/benchmark_density.json.
+Variants are timed in turn, round by round, in CPU time at one thread and wall time at two; figures are medians, ratios
+are medians of paired rounds. Writes results/benchmark_density.json.
 """
 
 import argparse
@@ -191,7 +191,7 @@ def main(argv: list[str] | None = None) -> int:
     for threads in (1, 2):
         torch.set_num_threads(threads)
         numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
-        clock = time.thread_time if threads == 1 else time.perf_counter
+        clock = time.process_time if threads == 1 else time.perf_counter
         devices = ["cpu", *(["cuda"] if torch.cuda.is_available() and threads == 1 else [])]
         for device in devices:
             work_of = variants(case, not args.quick, device)
@@ -222,7 +222,7 @@ def main(argv: list[str] | None = None) -> int:
             )
             print(f"{threads} thread(s)  {device}: one batch of 20 plans is {gain:.1f} x cheaper than 20 calls")
     torch.set_num_threads(1)
-    for name, t in measure(queries(), rounds, time.thread_time).items():
+    for name, t in measure(queries(), rounds, time.process_time).items():
         rows.append({"variant": name, "threads": 1, "ms": 1e3 * float(np.median(t))})
         print(f"1 thread     {name:46s} {rows[-1]['ms']:8.2f} ms for 1,000 points")
     write(out, {"made_with": provenance(), "rounds": rounds, "memory_bytes_per_s": stream, "rows": rows})

@@ -30,7 +30,7 @@ class Composed(Guidance):
 
     @property
     def requires(self) -> frozenset[str]:
-        on = [Branch(k) for k, w in self.weights.items() if isinstance(w, Tensor) or callable(w) or w != 0]
+        on = [Branch(k) for k, w in self.weights.items() if not equals(w, 0)]
         return frozenset().union(*(b.requires for b in (NULL, *on))) if on else frozenset()
 
     def _on(self, sigma: float) -> dict[Branch, float | Tensor]:

@@ -62,7 +62,7 @@ class GFCG(Guidance):
 
     @property
     def requires(self) -> frozenset[str]:
-        if isinstance(self.s, (int, float)) and self.s == 0:
+        if equals(self.s, 0):
             return frozenset()
         need = {f"leaf:{self.label}"}
         return frozenset(need | ({f"net:{self.net}"} if self.net != "main" else set()))

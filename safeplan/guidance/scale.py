@@ -33,8 +33,8 @@ def gain(w: float | Tensor, x: Tensor) -> float | Tensor:
     return like(w, x).to(x.dtype)
 
 
-def equals(scale: float | Tensor, value: float) -> bool:
-    """Whether a scale is known to be `value` in all rows without looking at tensors."""
+def equals(scale: Scale, value: float) -> bool:
+    """Whether a scale is known to be `value` in all rows without looking at tensors or asking functions."""
     return isinstance(scale, (int, float)) and scale == value
 
 

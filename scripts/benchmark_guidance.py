@@ -2,11 +2,13 @@
 
   python scripts/benchmark_guidance.py                # image and trajectory networks, B = 1, 16, 256
   python scripts/benchmark_guidance.py --quick        # B = 1 and 16, fewer rounds
+  python scripts/benchmark_guidance.py --device cuda  # to results/benchmark_guidance_cuda.json
 
 `overhead`: time of one guided step over that of the network alone on as many rows in the same pieces (equal
 evaluations), less one. `diffusers`: time of one forward per branch and the guider's own step, over ours. The row cap
 of the stacked forward is measured first. Everything is timed in turn, round by round, in CPU time of the one thread
-that works, so that other load on the machine counts little; figures are medians of paired ratios.
+that works (on a GPU: in wall time until the device is done), so that other load on the machine counts little; figures
+are medians of paired ratios.
 """
 
 import argparse
@@ -24,6 +26,7 @@ from diffusers.utils.logging import set_verbosity_error
 from tqdm import tqdm
 
 from safeplan.diffusion import Context, Denoiser, Guidance, VPCosine, conditions, denoise, measured_row_cap
+from safeplan.diffusion.cond import concat
 from safeplan.evaluation.study import provenance
 from safeplan.guidance import (
     APG,
@@ -47,11 +50,11 @@ CLASSES = 10
 AFFINE = ("CFG", "CFG++", "CFG + PAG", "FA-CFG")
 
 
-def networks() -> dict[str, tuple[Denoiser, tuple[int, ...]]]:
+def networks(device: str) -> dict[str, tuple[Denoiser, tuple[int, ...]]]:
     """Name -> (denoiser of the shipped size with random weights, shape of a sample)."""
     torch.manual_seed(0)
-    image = LabelUNet(1, CLASSES, ImageConfig()).eval().requires_grad_(False)
-    path = TemporalUNet(12, {"label": CLASSES}, width=32).eval().requires_grad_(False)
+    image = LabelUNet(1, CLASSES, ImageConfig()).eval().requires_grad_(False).to(device)
+    path = TemporalUNet(12, {"label": CLASSES}, width=32).eval().requires_grad_(False).to(device)
 
     def one_hot(x: Any, t: Any, leaves: Any, null: Any) -> Any:
         return path(x, t, {"label": torch.nn.functional.one_hot(leaves["label"], CLASSES).to(x.dtype)}, null)
@@ -110,35 +113,46 @@ def guiders(name: str) -> Any:
     return guider
 
 
-def timed(work: Callable[[], Any], seconds: float) -> float:
-    """CPU seconds per call, repeated for about `seconds`."""
-    count, begin = 0, time.process_time()
-    while count == 0 or time.process_time() - begin < seconds:
+def timed(work: Callable[[], Any], seconds: float, device: str) -> float:
+    """CPU seconds per call (GPU: wall seconds until the device is done), repeated for about `seconds`."""
+
+    def now() -> float:
+        if device == "cpu":
+            return time.process_time()
+        torch.cuda.synchronize()
+        return time.perf_counter()
+
+    work()  # caches and clocks of the one before are not this one's
+    clock = time.process_time if device == "cpu" else time.perf_counter
+    count, begin = 0, now()
+    until = clock() + seconds
+    while count == 0 or clock() < until:
         work()
         count += 1
-    return (time.process_time() - begin) / count
+    return (now() - begin) / count
 
 
-def cases(net: Denoiser, shape: tuple[int, ...], batch: int, cap: int) -> list[dict[str, Any]]:
+def cases(net: Denoiser, shape: tuple[int, ...], batch: int, cap: int, device: str) -> list[dict[str, Any]]:
     """What is timed for one network and batch: per method, ours, the bare network and diffusers."""
-    x = torch.randn(batch, *shape, generator=torch.Generator().manual_seed(batch))
-    conds = conditions({"label": torch.arange(batch) % CLASSES})
+    x = torch.randn(batch, *shape, generator=torch.Generator().manual_seed(batch)).to(device)
+    conds = conditions({"label": torch.arange(batch, device=device) % CLASSES})
     a = s = torch.tensor(0.5**0.5, dtype=torch.float64)
     ctx = Context(x, a, s, 1.0, 3, conds, sigma_next=0.8, steps=10)
     cond, null = conds["cond"], conds["null"]
-    out = []
+    out: list[dict[str, Any]] = []
     for name, chain in chains(net).items():
         states = tuple(m.init(ctx) for m in chain)
         branches = 1 + len({b for m, st in zip(chain, states, strict=True) for b in m.needs(ctx, st)})
-        rows = branches * batch
-        pieces = [min(cap, rows - i) for i in range(0, rows, cap)]
-        inputs = [(x.repeat(branches, *[1] * (x.ndim - 1))[:n], {"label": torch.arange(n) % CLASSES}) for n in pieces]
+        rows, tail = branches * batch, [1] * (x.ndim - 1)
+        both = concat([cond, *[null] * (branches - 1)])
+        pieces = [torch.arange(i, min(i + cap, rows), device=device) for i in range(0, rows, cap)]
+        inputs = [(x.repeat(branches, *tail)[i], both.take(i)) for i in pieces]
 
         def ours(chain: Any = chain, states: Any = states) -> Any:
             return denoise(net, ctx, chain, states, max_rows=cap)
 
         def bare(inputs: Any = inputs) -> Any:
-            return [net(z, a, s, conditions(y)["cond"]) for z, y in inputs]
+            return [net(z, a, s, c) for z, c in inputs]
 
         guider = guiders(name)
 
@@ -174,8 +188,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=0.3, help="of each timing in each round")
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--out", type=Path, default=Path("results/benchmark_guidance.json"))
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--out", type=Path, help="default: results/benchmark_guidance[_cuda].json")
     args = parser.parse_args()
+    device = args.device
+    args.out = args.out or Path("results") / f"benchmark_guidance{'' if device == 'cpu' else '_cuda'}.json"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise SystemExit("--device cuda: torch sees no CUDA device here; leave --device out")
     if args.quick:
         args.batches, args.rounds, args.seconds = [1, 16], 3, 0.1
     torch.set_num_threads(1)
@@ -183,12 +202,13 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     caps = {}
     with torch.no_grad():
-        for net_name, (net, shape) in networks().items():
-            x = torch.randn(64, *shape, generator=torch.Generator().manual_seed(0))
-            cap = caps[net_name] = measured_row_cap(net, x, {"label": torch.arange(64) % CLASSES}, largest=256)
+        for net_name, (net, shape) in networks(device).items():
+            x = torch.randn(64, *shape, generator=torch.Generator().manual_seed(0)).to(device)
+            label = torch.arange(64, device=device) % CLASSES
+            cap = caps[net_name] = measured_row_cap(net, x, {"label": label}, largest=256)
             print(f"{net_name}: row cap {cap}")
             for batch in args.batches:
-                work = cases(net, shape, batch, cap)
+                work = cases(net, shape, batch, cap, device)
                 for case in work:
                     for key in ("ours", "bare", "theirs"):
                         if case[key]:
@@ -198,7 +218,7 @@ def main() -> None:
                     for case, t in zip(work, times, strict=True):
                         for key in t:
                             if case[key]:
-                                t[key].append(timed(case[key], args.seconds))
+                                t[key].append(timed(case[key], args.seconds, device))
                 for case, t in zip(work, times, strict=True):
                     over = [o / b - 1 for o, b in zip(t["ours"], t["bare"], strict=True)]
                     ratio = [v / o for v, o in zip(t["theirs"], t["ours"], strict=False)]

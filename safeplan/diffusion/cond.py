@@ -72,11 +72,8 @@ def concat(conds: Sequence[Cond]) -> Cond:
     leaves = {k: torch.cat([c.leaves[k] for c in conds]) for k in first.leaves}
     null = {}
     for k in dict.fromkeys(n for c in conds for n in c.null):
-        parts = []
-        for c in conds:
-            leaf = c.leaves[k]
-            off = c.null[k] if k in c.null else torch.zeros(len(leaf), dtype=torch.bool, device=leaf.device)
-            parts.append(off)
+        some = next(c.null[k] for c in conds if k in c.null)
+        parts = [c.null[k] if k in c.null else some.new_zeros(c.leaves[k].shape[0]) for c in conds]
         null[k] = torch.cat(parts)
     pin = None
     if first.pin is not None:

@@ -102,6 +102,8 @@ def denoise(
 
 
 def _union(branches: Sequence[Branch]) -> list[Branch]:
+    if len(branches) < 2:
+        return list(branches)
     merged: dict[Branch, Branch] = {}
     for b in branches:
         if b.key in merged:
@@ -160,7 +162,8 @@ def _evaluate(
                 else:
                     x0 = fill.index_copy(0, i, x0)
             items[b.key] = Prediction(x0, aux[k])
-    items |= {b.key: Prediction(main if main is not None else items[COND].x0) for b in idle}
+    if idle:
+        items |= {b.key: Prediction(main if main is not None else items[COND].x0) for b in idle}
     if grad and idle:
         pulls |= dict.fromkeys((b.key for b in idle), pulls[COND] if known is None else known.pulls[COND])
     return Predictions(items, pulls)
@@ -177,13 +180,13 @@ def _cond(b: Branch, ctx: Context, known: Predictions | None) -> Cond:
 
 def _stacked(net, rows, ctx, conds, perturbs, max_rows):
     """One forward over all rows, cut into pieces of at most `max_rows`."""
-    sizes = [len(r) for r in rows]
+    sizes = [r.shape[0] for r in rows]
     x = rows[0] if len(rows) == 1 else torch.cat(rows)
     cond = concat(conds)
     masks = {}
-    for p in dict.fromkeys(p for p in perturbs if p):
+    for p in dict.fromkeys(filter(None, perturbs)):
         masks[p] = torch.cat([torch.full((n,), q == p, device=x.device) for n, q in zip(sizes, perturbs, strict=True)])
-    if max_rows is None or len(x) <= max_rows:
+    if max_rows is None or x.shape[0] <= max_rows:
         y = net(x, ctx.a, ctx.s, cond, masks or None)
         x0, aux = y.x0, y.aux
     else:
@@ -194,8 +197,11 @@ def _stacked(net, rows, ctx, conds, perturbs, max_rows):
             parts.append(net(x[take], ctx.a, ctx.s, cond.take(take), piece))
         x0 = torch.cat([p.x0 for p in parts])
         aux = _tree(lambda *v: torch.cat(v), *[p.aux for p in parts])
-    split = [_tree(lambda v, k=k: v.split(sizes)[k], aux) for k in range(len(sizes))]
-    return tuple(x0.split(sizes)), split
+    if aux is None:
+        split = [None] * len(sizes)
+    else:
+        split = [_tree(lambda v, k=k: v.split(sizes)[k], aux) for k in range(len(sizes))]
+    return tuple(x0.split_with_sizes(sizes)), split
 
 
 def _tree(fn, first, *rest):

@@ -1,7 +1,8 @@
 """A compact 1-D U-Net over trajectories."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from safeplan.errors import ShapeError
 
 Leaf = int | tuple[int, int]
+FEW = 8  # rows up to which convolutions on a CPU are faster without oneDNN: 1.8 against 3.0 ms for 2 rows, H = 24
 
 
 class CondEncoder(nn.Module):
@@ -42,6 +44,16 @@ def zero_(layer: nn.Module) -> None:
     """All parameters to 0: what the layer feeds starts as it would without it."""
     for p in layer.parameters():
         nn.init.zeros_(p)
+
+
+@contextmanager
+def without_onednn() -> Iterator[None]:
+    """Convolutions on a CPU by torch's own code."""
+    before, *_ = torch.backends.mkldnn.set_flags(_enabled=False, _fp32_precision=None)
+    try:
+        yield
+    finally:
+        torch.backends.mkldnn.set_flags(_enabled=before, _fp32_precision=None)
 
 
 class ResBlock(nn.Module):
@@ -109,7 +121,11 @@ class TemporalUNet(nn.Module):
         emb = self.time(torch.cat([torch.sin(phase), torch.cos(phase)], -1))
         if self.cond is not None:
             emb = emb + self.cond(leaves or {}, null or {})
-        emb = nn.functional.silu(emb)
+        few = len(x) <= FEW and x.device.type == "cpu" and not torch.compiler.is_compiling()
+        with without_onednn() if few else nullcontext():
+            return self._levels(x, nn.functional.silu(emb))
+
+    def _levels(self, x: Tensor, emb: Tensor) -> Tensor:
         h1 = self.down[0](self.inp(x.transpose(1, 2)), emb)
         h2 = self.down[1](self.shrink[0](h1), emb)
         h = self.mid(self.down[2](self.shrink[1](h2), emb), emb)

@@ -30,13 +30,17 @@ def tradeoff_figure(
 
     matplotlib.use("Agg", force=False)
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import NullLocator
 
     tasks = list(episodes)
-    fig, axes = plt.subplots(
-        1, len(tasks), figsize=(WIDTH * len(tasks) + 2.2, 4.6), layout="constrained", squeeze=False
-    )
+    columns = len(tasks) if len(tasks) < 4 else 2
+    lines = -(-len(tasks) // columns)
+    size = WIDTH * columns + 2.2, 3.9 * lines
+    fig, grid = plt.subplots(lines, columns, figsize=size, layout="constrained", squeeze=False)
+    for ax in grid.flat[len(tasks) :]:
+        ax.set_axis_off()
     looks = _looks([c["method"] for c in summary["cells"]], kinds)
-    for ax, task in zip(axes[0], tasks, strict=True):
+    for ax, task in zip(grid.flat, tasks, strict=False):
         returns, costs = episodes[task]
         ax.plot(costs, returns, ".", color=GREY, ms=3, alpha=0.4, zorder=1)
         for limit in summary["limits"]:
@@ -47,9 +51,12 @@ def tradeoff_figure(
                 _points(ax, mine, look)
         ax.set_xscale("symlog", linthresh=5.0, linscale=0.6)
         ax.set_xlim(-0.7, 1.4 * max(costs.max(), *summary["limits"]))
+        ax.set_xticks([0, 2, 5, *(v for v in (10, 20, 40, 80, 160, 320) if v < ax.get_xlim()[1])])
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.xaxis.set_minor_locator(NullLocator())
         ax.set_xlabel("cost of an episode")
+        ax.set_ylabel("return of an episode")
         ax.set_title(task, fontsize=11, loc="left")
-    axes[0][0].set_ylabel("return of an episode")
     _legend(fig, looks, summary["limits"])
     return _saved(fig, path)
 

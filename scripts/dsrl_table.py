@@ -1,15 +1,19 @@
-"""All methods on the bullet tasks' simulated logs, under one protocol; resumable job by job.
+"""All methods on simulated logs of DSRL's tasks, under one protocol; resumable job by job.
 
     make dsrl && python scripts/make_dsrl_like.py
-    python scripts/dsrl_table.py --suite bullet                       every job; the same command goes on
-    python scripts/dsrl_table.py --tasks BallCircle --methods fisor,bc --seeds 2
+    python scripts/dsrl_table.py --suite bullet              every job; killed, the same command goes on
+    python scripts/dsrl_table.py --suite bullet              once more, for every further core: they share the jobs
+    python scripts/dsrl_table.py --suite bullet --summary    no job: table and pictures of the rows that are there
+    python scripts/dsrl_table.py --tasks BallCircle --methods 'FISOR;BC' --seeds 2
 
 A job trains one method on one log with one seed, or takes the FISOR that another job trained, and flies 20 episodes at
 each cost limit. Every FISOR makes the same number of updates; a rival gets the CPU time that those take here, measured
-once per task and kept beside the rows. Rows: results/dsrl_bullet.study.jsonl; table: results/dsrl_bullet.json.
+once per task and kept beside the runs. The main methods are flown after each quarter of their updates too.
 
-The logs are simulated and not DSRL's, so its normalisation does not apply: returns are raw, and scaled by the extremes
-of the log itself. Costs are divided by the limit. A cell without its jobs says "not run".
+Writes to results/: dsrl_SUITE.study.jsonl (a line per job), dsrl_SUITE.json (the table, and which aims are reached),
+dsrl_SUITE.png (cost against return) and dsrl_SUITE_curves.png. The logs are simulated and not DSRL's, so its
+normalisation does not apply: returns are raw, and scaled by the extremes of the log itself. Costs are divided by the
+limit. A cell without its jobs says "not run".
 """
 
 import argparse
@@ -17,21 +21,20 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 
-TASKS = {"bullet": ("BallCircle", "CarCircle", "BallRun", "CarRun")}
-LIMITS = (10.0, 20.0, 40.0)  # of DSRL's protocol for bullet; the first is FISOR's own
-EPISODES, UPDATES = 20, 10_000
+EPISODES = 20
 SMALL = {"batch": 256, "actor_steps": 1, "actor_width": 128, "actor_decay_steps": 0}
+QUARTERS = 4  # checkpoints of a main method that are flown, the last one included
+KINDS = {"flights": dict, "updates": int, "cpu_seconds": dict}  # what a row must hold
 
 
 @dataclass(frozen=True)
@@ -44,17 +47,23 @@ class Method:
     rival: str = ""  # name in baselines.offline
     settings: dict[str, Any] = field(default_factory=dict)  # of the rival
     act: str = ""  # what is different about acting: minqc | guided | one_step | calibrated
-    every_limit: bool = False  # takes any limit without training again
+    every_limit: bool = False  # takes any limit without training again; a FISOR, up to the suite's largest
+
+    @property
+    def kind(self) -> str:
+        """How pictures show it."""
+        return "rival" if self.rival else "parity" if self.official else "limits" if self.every_limit else "ours"
 
 
+PARITY = "FISOR official"
 METHODS = {
-    "FISOR official": Method(train={}, official=True),
+    PARITY: Method(train={}, official=True),
     "FISOR": Method(train={}),
     "FISOR, minqc": Method(of="FISOR", act="minqc"),
     "FISOR, time-outs end": Method(train={"timeouts_bootstrap": False}),
     "FISOR, raw weights": Method(train={"normalize_weights": False}),
     "FISOR, even labels": Method(train={"violating": 1.0}),
-    "FISOR, budget": Method(train={"violating": 1.0, "budget": LIMITS[-1]}, every_limit=True),
+    "FISOR, budget": Method(train={"violating": 1.0}, every_limit=True),
     "FISOR, barrier on Q_h": Method(of="FISOR", act="guided"),
     "FISOR, calibrated": Method(of="FISOR", act="calibrated"),
     "FISOR, one step": Method(of="FISOR", act="one_step"),
@@ -66,21 +75,49 @@ METHODS = {
     "CDT": Method(rival="cdt", settings={"batch": 128}, every_limit=True),
     "TREBI-like": Method(rival="trebi", every_limit=True),
 }
-MAIN = ("FISOR official", "FISOR", "FISOR, budget")  # five seeds, the others three
-SHORT = (*MAIN, "FISOR, even labels", "FISOR, one step", "BC-Safe", "CPQ")  # on the Run tasks
-DEFAULT_ROWS = {"BallRun": SHORT, "CarRun": SHORT}
+MAIN = (PARITY, "FISOR", "FISOR, budget")  # the most seeds, and curves
+SHORT = (*MAIN, "FISOR, even labels", "FISOR, one step", "BC-Safe", "CPQ")
 
 
-def seeds_of(method: str, wanted: int | None) -> list[int]:
-    """Five seeds for the main methods and three for the rest, or as many as asked for."""
-    return list(range(wanted or (5 if method in MAIN else 3)))
+@dataclass(frozen=True)
+class Suite:
+    """What is run. `limits` on an episode's cost: that of FISOR's code first, which the table compares at, then DSRL's.
+
+    `rows`: methods of the tasks that do not get all. `seeds`: of the main methods, and of the rest.
+    """
+
+    tasks: tuple[str, ...]
+    limits: tuple[float, ...]
+    rows: Mapping[str, tuple[str, ...]]
+    seeds: tuple[int, int]
+    updates: int
+
+
+SUITES = {
+    "bullet": Suite(
+        tasks=("BallCircle", "CarCircle", "BallRun", "CarRun"),
+        limits=(10.0, 20.0, 40.0),
+        rows={"BallRun": SHORT, "CarRun": SHORT},
+        seeds=(5, 3),
+        updates=10_000,
+    ),
+}
+
+
+class Trained(NamedTuple):
+    """A policy, its updates, and how many of them this process made in how many CPU seconds."""
+
+    policy: Any
+    updates: int
+    here: int
+    seconds: float
 
 
 class Bench:
-    """Everything that jobs share: log, runs, CPU budgets. One per process."""
+    """Everything that jobs share: logs, runs, CPU budgets. One per process."""
 
-    def __init__(self, data: Path, runs: Path, updates: int, episodes: int) -> None:
-        self.data, self.runs, self.updates, self.episodes = data, runs, updates, episodes
+    def __init__(self, suite: Suite, data: Path, runs: Path, updates: int, episodes: int) -> None:
+        self.suite, self.data, self.runs, self.updates, self.episodes = suite, data, runs, updates, episodes
         self._logs: dict[str, Any] = {}
 
     def log(self, task: str) -> Any:
@@ -95,6 +132,15 @@ class Bench:
             self._logs[task] = read_log(found[0])
         return self._logs[task]
 
+    def folder(self, task: str, method: str, seed: int) -> Path:
+        """Of the training behind a job."""
+        return self.runs / task / method.replace(",", "").replace(" ", "_") / f"seed_{seed}"
+
+    def claim(self, planner: str, seed: int) -> Path:
+        """The lock of a job: methods that act with the same FISOR share it, so that nobody trains it twice."""
+        task, _, method = planner.partition("/")
+        return self.folder(task, METHODS[method].of or method, seed) / ".claim"
+
     def learner(self, task: str, method: str, seed: int) -> tuple[Any, Any]:
         """Learner and source of a method that trains."""
         from safeplan.baselines import offline
@@ -104,48 +150,53 @@ class Bench:
 
         m = METHODS[method]
         if m.rival:
-            return offline.make(m.rival, self.log(task), LIMITS[0], seed=seed, **m.settings)
+            return offline.make(m.rival, self.log(task), self.suite.limits[0], seed=seed, **m.settings)
         if m.act == "one_step":
-            return one_step_from_log(self.log(task), self.trained(task, m.of, seed), seed=seed)
-        config = (official if m.official else FisorConfig)(**{**SMALL, **(m.train or {})})
+            return one_step_from_log(self.log(task), self.trained(task, m.of, seed).policy, seed=seed)
+        budget = {"budget": max(self.suite.limits)} if m.every_limit else {}
+        config = (official if m.official else FisorConfig)(**{**SMALL, **(m.train or {}), **budget})
         return fisor_from_log(self.log(task), config, seed=seed)
 
-    def trained(self, task: str, method: str, seed: int) -> Any:
+    def trained(self, task: str, method: str, seed: int) -> Trained:
         """The method's policy, trained as far as it must be."""
         from safeplan.training import load, train
+        from safeplan.training.checkpoint import latest
 
-        folder = self.runs / task / method.replace(",", "").replace(" ", "_") / f"seed_{seed}"
+        folder = self.folder(task, method, seed)
         learner, source = self.learner(task, method, seed)
         count = self.count(task, method, learner, source)
-        train(learner, source, folder, updates=count, seed=seed, checkpoint_every=max(count // 4, 1), keep=1)
-        return load(folder)
+        before, began = latest(folder), time.process_time()
+        every, keep = max(count // QUARTERS, 1), QUARTERS if method in MAIN else 1
+        train(learner, source, folder, updates=count, seed=seed, checkpoint_every=every, keep=keep)
+        return Trained(load(folder), count, count - int(before.name if before else 0), time.process_time() - began)
 
     def count(self, task: str, method: str, learner: Any, source: Any) -> int:
         """Updates: given for FISORs; as many as take the same CPU time for the others, measured once and kept."""
+        from safeplan.evaluation.shared_study import held
         from safeplan.strict_json import write
 
         if METHODS[method].train is not None:
             return self.updates
         path = self.runs / task / "seconds_per_update.json"
-        known = json.loads(path.read_text()) if path.is_file() else {}
-        for name in ("FISOR", method):
-            if name not in known:
-                pair = (learner, source) if name == method else self.learner(task, name, 0)
-                known[name] = seconds_per_update(*pair)
-                write(path, known)
+        with held(path.with_suffix(".lock")):
+            known = json.loads(path.read_text()) if path.is_file() else {}
+            for name in ("FISOR", method):
+                if name not in known:
+                    pair = (learner, source) if name == method else self.learner(task, name, 0)
+                    known[name] = seconds_per_update(*pair)
+                    write(path, known)
         return max(1, round(self.updates * known["FISOR"] / known[method]))
 
-    def actor(self, task: str, method: str, seed: int) -> Any:
+    def actor(self, task: str, method: str, policy: Any) -> Any:
         """The method's policy as an actor of rollouts."""
         from safeplan.evaluation.actors import FisorActor, Memoryless
         from safeplan.guidance import Barrier
 
         m = METHODS[method]
         if m.rival:
-            return self.trained(task, method, seed)
+            return policy
         if m.act == "one_step":
-            return Memoryless(self.trained(task, method, seed))
-        policy = self.trained(task, m.of or method, seed)
+            return Memoryless(policy)
         if m.act == "calibrated":
             policy.threshold = threshold(policy, self.log(task))
         chain = (lambda c: [Barrier(lambda a: -c.q_h(a), metric="identity")]) if m.act == "guided" else ()
@@ -153,30 +204,52 @@ class Bench:
 
     def __call__(self, planner: str, seed: int) -> dict[str, Any]:
         """One job; `planner` is TASK/METHOD."""
-        from safeplan.data.dsrl import TASKS as FACTS
-        from safeplan.evaluation.rollout import rollout
-        from safeplan.rng import fold
+        from safeplan.data.dsrl import TASKS
         from safeplan_envs import dsrl
 
         task, _, method = planner.partition("/")
-        began = time.process_time()
-        actor = self.actor(task, method, seed)
-        trained = time.process_time() - began
-        envs = [dsrl.make(FACTS[task].id) for _ in range(self.episodes)]
-        flights = {}
+        m, began = METHODS[method], time.process_time()
+        own = not m.of or m.act == "one_step"
+        t = self.trained(task, method if own else m.of, seed)
+        envs = [dsrl.make(TASKS[task].id) for _ in range(self.episodes)]
         try:
-            for limit in LIMITS if METHODS[method].every_limit else LIMITS[:1]:
-                e = rollout(envs, actor, episodes=self.episodes, limit=limit, seed=fold(seed, "dsrl_table") % 2**31,
-                            max_steps=FACTS[task].steps)  # fmt: skip
-                flights[f"{limit:g}"] = {"returns": e.returns.tolist(), "costs": e.costs.tolist()}
+            curve = self.curve(envs, task, method, seed) if method in MAIN else []
+            actor, limits = self.actor(task, method, t.policy), self.suite.limits
+            flights = {
+                f"{limit:g}": self.flown(envs, task, actor, limit, seed)
+                for limit in (limits if m.every_limit else limits[:1])
+            }
         finally:
             for env in envs:
                 env.close()
-        return {"flights": flights, "cpu_seconds": {"train": trained, "all": time.process_time() - began}}
+        spent = {"updates": t.here if own else 0, "train": t.seconds if own else 0.0}
+        spent["all"] = time.process_time() - began
+        return {"flights": flights, "updates": t.updates, "cpu_seconds": spent, "curve": curve}
+
+    def curve(self, envs: list[Any], task: str, method: str, seed: int) -> list[dict[str, Any]]:
+        """Flights with the checkpoints before the last."""
+        from safeplan.training import load
+
+        points = []
+        for path in sorted((self.folder(task, method, seed) / "checkpoints").glob("[0-9]*"))[:-1]:
+            actor = self.actor(task, method, load(path / "model.safetensors"))
+            flight = self.flown(envs, task, actor, self.suite.limits[0], seed)
+            points.append({"update": int(path.name), **flight})
+        return points
+
+    def flown(self, envs: list[Any], task: str, actor: Any, limit: float, seed: int) -> dict[str, list[float]]:
+        """Returns and costs of the episodes that belong to the seed."""
+        from safeplan.data.dsrl import TASKS
+        from safeplan.evaluation.rollout import rollout
+        from safeplan.rng import fold
+
+        seed = fold(seed, "dsrl_table") % 2**31
+        e = rollout(envs, actor, episodes=self.episodes, limit=limit, seed=seed, max_steps=TASKS[task].steps)
+        return {"returns": e.returns.tolist(), "costs": e.costs.tolist()}
 
 
 def seconds_per_update(learner: Any, source: Any, count: int = 20) -> float:
-    """CPU seconds of an update, the first few left out; the learner is not used afterwards."""
+    """CPU seconds of an update, the first few left out; the learner is as it was afterwards."""
     import copy
 
     from safeplan.rng import torch_rng
@@ -206,119 +279,100 @@ def threshold(policy: Any, log: Any, alpha: float = 0.1) -> float:
     return min(0.0, calibrate(policy.v_h(log.observations[soon]), alpha).threshold)
 
 
-def jobs(tasks: list[str], methods: list[str], seeds: int | None) -> list[tuple[str, list[int]]]:
-    """(TASK/METHOD, seeds) in the order in which the table fills."""
-    return [
-        (f"{task}/{method}", seeds_of(method, seeds))
+def planned(suite: Suite, tasks: list[str], methods: list[str], seeds: int | None) -> dict[str, list[int]]:
+    """TASK/METHOD -> seeds, in the order of the table."""
+    return {
+        f"{task}/{method}": list(range(seeds or suite.seeds[method not in MAIN]))
         for task in tasks
-        for method in methods or DEFAULT_ROWS.get(task, tuple(METHODS))
-    ]
+        for method in methods or suite.rows.get(task, tuple(METHODS))
+    }
 
 
-def summarise(header: dict[str, Any], rows: list[dict[str, Any]], extremes: dict[str, tuple[float, float]]) -> dict:
-    """What the table shows: per task, method and limit means over seeds with bootstrap intervals; per method all tasks.
-
-    extremes: task -> least and largest episode return of its log.
-    """
-    from safeplan.evaluation.stats import clopper_pearson, iqm, stratified_bootstrap
-
-    cells: list[dict[str, Any]] = []
-    for planner in dict.fromkeys(r["planner"] for r in rows):
-        task, _, method = planner.partition("/")
-        mine = [r for r in rows if r["planner"] == planner]
-        low, high = extremes[task]
-        for limit in mine[0]["flights"]:
-            returns = np.array([np.mean(r["flights"][limit]["returns"]) for r in mine])
-            costs = np.array([np.mean(r["flights"][limit]["costs"]) for r in mine])
-            over = [c > float(limit) for r in mine for c in r["flights"][limit]["costs"]]
-            interval = partial(stratified_bootstrap, statistic=lambda x: float(np.mean(x)))
-            cells.append(
-                {
-                    "task": task, "method": method, "limit": float(limit), "seeds": len(mine),
-                    "return": interval(returns[:, None])._asdict(),
-                    "scaled": interval((returns[:, None] - low) / (high - low))._asdict(),
-                    "cost": interval(costs[:, None] / float(limit))._asdict(),
-                    "worst_seed": float(costs.max() / float(limit)),
-                    "violations": clopper_pearson(sum(over), len(over))._asdict(),
-                    "by_seed": {"scaled": ((returns - low) / (high - low)).tolist(),
-                                "cost": (costs / float(limit)).tolist()},
-                    "cpu_seconds": float(np.mean([r["cpu_seconds"]["train"] for r in mine])),
-                }
-            )  # fmt: skip
-    overall = []
-    for method in dict.fromkeys(c["method"] for c in cells):
-        mine = [c for c in cells if c["method"] == method and c["limit"] == LIMITS[0]]
-        runs = min(c["seeds"] for c in mine)
-        scaled = np.array([c["by_seed"]["scaled"][:runs] for c in mine]).T
-        overall.append(
-            {
-                "method": method,
-                "tasks": [c["task"] for c in mine],
-                "scaled_iqm": stratified_bootstrap(scaled, statistic=iqm)._asdict(),
-                "safe_runs": int(sum(v <= 1 for c in mine for v in c["by_seed"]["cost"])),
-                "runs": int(sum(c["seeds"] for c in mine)),
-            }
-        )
-    return {**header, "limits": LIMITS, "extremes": extremes, "cells": cells, "overall": overall}
+def jobs(plan: Mapping[str, list[int]]) -> list[tuple[str, int]]:
+    """Seed by seed, so that a study that is cut short has every cell, and methods paired."""
+    return sorted(((name, s) for name, seeds in plan.items() for s in seeds), key=lambda job: job[1])
 
 
 def shown(summary: dict[str, Any]) -> str:
     """The main table as text, at FISOR's limit."""
-    tasks = list(dict.fromkeys(c["task"] for c in summary["cells"]))
-    lines = [f"{'scaled return / cost over limit':34}" + "".join(f"{t:>18}" for t in tasks)]
-    found = {(c["task"], c["method"]): c for c in summary["cells"] if c["limit"] == LIMITS[0]}
+    tasks = list(dict.fromkeys(name.partition("/")[0] for name in summary["planned"]))
+    lines = [f"{'scaled return / cost over limit':34}" + "".join(f"{t:>20}" for t in tasks)]
+    found = {f"{c['task']}/{c['method']}": c for c in summary["cells"] if c["limit"] == summary["limits"][0]}
     for method in METHODS:
-        if not any(m == method for _, m in found):
-            continue
-        cell = lambda c: f"{c['scaled']['estimate']:.2f} / {c['cost']['estimate']:.2f}" if c else "not run"  # noqa: E731
-        lines.append(f"{method:34}" + "".join(f"{cell(found.get((t, method))):>18}" for t in tasks))
+        cells = []
+        for name in (f"{t}/{method}" for t in tasks):
+            c = found.get(name)
+            text = f"{c['scaled']['estimate']:.2f} / {c['cost']['estimate']:.2f}" if c else "not run"
+            cells.append(text if c or name in summary["planned"] else "-")
+        if set(cells) != {"-"}:
+            lines.append(f"{method:34}" + "".join(f"{cell:>20}" for cell in cells))
     return "\n".join(lines)
 
 
-def main(argv: list[str] | None = None, bench: Callable[..., Any] = Bench) -> int:
+def written(work: Bench, name: str, header: dict[str, Any], rows: list[Any], out: Path) -> dict[str, Any]:
+    """Table and pictures of all rows, beside what the whole suite plans."""
     from safeplan.data.dsrl_process import totals
-    from safeplan.errors import SafeplanError
-    from safeplan.evaluation.study import read_study, run_study
+    from safeplan.evaluation.offline_plots import curves_figure, tradeoff_figure
+    from safeplan.evaluation.offline_table import log_facts, summarise
     from safeplan.strict_json import write
 
+    suite = work.suite
+    plan = planned(suite, list(suite.tasks), [], None)
+    episodes = {t: totals(work.log(t))[1:] for t in suite.tasks}
+    logs = {t: log_facts(r, c, suite.limits, len(work.log(t))) for t, (r, c) in episodes.items()}
+    ours = [n for n, m in METHODS.items() if m.kind in ("ours", "limits")]
+    summary = summarise(header, rows, plan, logs, suite.limits, ours, PARITY)
+    tradeoff_figure(summary, episodes, {n: m.kind for n, m in METHODS.items()}, out / f"{name}.png")
+    pictures = [f"{name}.png"]
+    if summary["curves"]:
+        curves_figure(summary, out / f"{name}_curves.png")
+        pictures.append(f"{name}_curves.png")
+    write(out / f"{name}.json", summary | {"pictures": pictures})
+    return summary
+
+
+def main(argv: list[str] | None = None, bench: Callable[..., Any] = Bench) -> int:
+    from safeplan.errors import SafeplanError
+    from safeplan.evaluation.shared_study import held, share_study
+    from safeplan.evaluation.study import read_study
+
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--suite", choices=sorted(TASKS), default="bullet")
+    p.add_argument("--suite", choices=sorted(SUITES), default="bullet")
     p.add_argument("--tasks", help="some of them, separated by commas")
     p.add_argument("--methods", help="some of them, separated by semicolons")
-    p.add_argument("--seeds", type=int, help="as many for every method; default: 5 for the main ones, 3 for the rest")
-    p.add_argument("--updates", type=int, default=UPDATES, help="of every FISOR; default %(default)s")
+    p.add_argument("--seeds", type=int, help="as many for every method; default: the suite's, more for the main ones")
+    p.add_argument("--updates", type=int, help="of every FISOR; default: the suite's")
     p.add_argument("--episodes", type=int, default=EPISODES, help="flown at each limit; default %(default)s")
     p.add_argument("--data", type=Path, default=Path("runs/data/dsrl_like"))
     p.add_argument("--runs", type=Path, default=Path("runs/dsrl_table"))
     p.add_argument("--out", type=Path, default=Path("results"))
-    p.add_argument("--processes", type=int, default=1)
+    p.add_argument("--summary", action="store_true", help="run no job; write table and pictures of the rows there are")
     a = p.parse_args(argv)
-    tasks = a.tasks.split(",") if a.tasks else list(TASKS[a.suite])
+    suite = SUITES[a.suite]
+    tasks = a.tasks.split(",") if a.tasks else list(suite.tasks)
     methods = a.methods.split(";") if a.methods else []
-    for what, given, known in (("task", tasks, TASKS[a.suite]), ("method", methods, METHODS)):
+    for what, given, known in (("task", tasks, suite.tasks), ("method", methods, METHODS)):
         if unknown := [g for g in given if g not in known]:
             p.error(f"unknown {what} {unknown[0]!r}: choose from {', '.join(known)}")
+    name, updates = f"dsrl_{a.suite}", a.updates or suite.updates
+    kept = a.out / f"{name}.study.jsonl"
     try:
-        work = bench(a.data, a.runs, a.updates, a.episodes)
-        logs = {t: work.log(t) for t in tasks}
-        kept = a.out / f"dsrl_{a.suite}.study.jsonl"
-        settings = {"suite": a.suite, "updates": a.updates, "episodes": a.episodes, "limits": list(LIMITS)}
-        settings["logs"] = {t: work.log(t).digest() for t in TASKS[a.suite]}
-        for planner, seeds in jobs(tasks, methods, a.seeds):
-            print(planner, flush=True)
-            run_study(work, [planner], seeds, kept, settings, processes=a.processes, kinds={"flights": dict})
-        header, rows = read_study(kept, {"flights": dict})
-        extremes = {}
-        for t in dict.fromkeys(r["planner"].partition("/")[0] for r in rows):
-            _, returns, _ = totals(logs.get(t) or work.log(t))
-            extremes[t] = (float(returns.min()), float(returns.max()))
-        summary = summarise(header, rows, extremes)
-        write(a.out / f"dsrl_{a.suite}.json", summary)
+        work = bench(suite, a.data, a.runs / a.suite, updates, a.episodes)
+        settings = {"suite": a.suite, "updates": updates, "episodes": a.episodes, "limits": list(suite.limits)}
+        settings |= {"fisor": SMALL, "logs": {t: work.log(t).digest() for t in suite.tasks}}
+        if a.summary:
+            header, rows = read_study(kept, KINDS)
+        else:
+            todo = jobs(planned(suite, tasks, methods, a.seeds))
+            tell = lambda text: print(time.strftime("%H:%M:%S"), text, flush=True)  # noqa: E731
+            header, rows = share_study(work, todo, kept, settings, work.claim, kinds=KINDS, tell=tell)
+        with held(a.runs / a.suite / ".table"):
+            summary = written(work, name, header, rows, a.out)
     except SafeplanError as e:
         print(f"error: {e}", file=sys.stderr)
         return 2
     print(shown(summary))
-    print(f"results: {a.out / f'dsrl_{a.suite}.json'}")
+    print(f"results: {a.out / f'{name}.json'}")
     return 0
 
 

@@ -264,12 +264,98 @@ def worded(v: dict, percent: bool) -> str:
     return f"{v['estimate']:.1%} +- {100 * half:.1f}" if percent else f"{v['estimate']:.2f} +- {half:.2f}"
 
 
+def offline(data: dict) -> str:
+    """Methods on logs of DSRL's tasks: a table per task, limits that were chosen when acting, all tasks, aims."""
+    limit, tasks = data["limits"][0], dict.fromkeys(name.partition("/")[0] for name in data["planned"])
+    at = {(f"{c['task']}/{c['method']}", c["limit"]): c for c in data["cells"]}
+    parts = []
+    for task in tasks:
+        rows = []
+        for name, seeds in data["planned"].items():
+            if name.startswith(f"{task}/"):
+                rows.append({task: name.partition("/")[2]} | offline_row(at.get((name, limit)), limit, seeds))
+        log = data["logs"][task]
+        best = log["best_within"][f"{limit:g}"]
+        said = f"Log of {task}: {log['episodes']} episodes with returns of {log['low']:.4g} to {log['high']:.4g}"
+        said += "." if best is None else f"; the best that costs at most {limit:g} has {best:.4g}."
+        parts.append(generic({"rows": rows, "note": said}))
+    found = {(c["task"], c["method"]) for c in data["cells"] if c["limit"] != limit}
+    chosen = [
+        {"limit chosen when acting: scaled return; cost / limit": f"{task}, {method}"}
+        | {f"{v:g}": offline_cell(at.get((f"{task}/{method}", v))) for v in data["limits"]}
+        for task, method in sorted(found, key=lambda k: list(data["planned"]).index("/".join(k)))
+    ]
+    parts += [generic({"rows": chosen})] if chosen else []
+    overall = [
+        {
+            "all tasks": o["method"],
+            "tasks": f"{len(o['tasks'])} of {len(tasks)}",
+            "IQM of scaled return": spread(o["scaled_iqm"]) if o["scaled_iqm"] else "not run",
+            "runs within the limit": f"{o['safe_runs']} of {o['runs']}",
+        }
+        for o in data["overall"]
+    ]
+    parts += [generic({"rows": overall}), offline_aims(data["aims"])]
+    parts += [f"![{name}](results/{name})" for name in data["pictures"]]
+    s = data["settings"]
+    note = (
+        f"Simulated logs, not DSRL's. Means over seeds of {s['episodes']} episodes each, with 95 % bootstrap intervals "
+        f"over seeds (few, so these are narrow); violating: share of all episodes that cost more than {limit:g}, "
+        "Clopper-Pearson. Rivals have the CPU time of FISOR's updates. CPU seconds are of one training."
+    )
+    return "\n\n".join([*parts, note])
+
+
+def offline_row(c: dict | None, limit: float, planned: int) -> dict:
+    """What a cell shows at the limit that methods are compared at."""
+    cost = f"cost / {limit:g}"
+    columns = ("return", "scaled by the log's extremes", cost, "violating", "seeds", "updates", "CPU s")
+    if c is None:
+        return dict.fromkeys(columns, "-") | {"return": "not run", "seeds": f"0 of {planned}"}
+    v = c["violations"]
+    share = f"{v['estimate']:.1%} [{100 * v['low']:.1f}, {100 * v['high']:.1f}]"
+    seeds = f"{c['seeds']}" if c["seeds"] >= planned else f"{c['seeds']} of {planned}"
+    seconds = "as FISOR" if c["cpu_seconds"] is None else f"{c['cpu_seconds']:.0f}"
+    shown = (spread(c["return"], 1), spread(c["scaled"]), spread(c["cost"]), share, seeds, c["updates"], seconds)
+    return dict(zip(columns, shown, strict=True))
+
+
+def offline_cell(c: dict | None) -> str:
+    """Return and cost at one limit."""
+    return f"{spread(c['scaled'])}; {spread(c['cost'])}" if c else "-"
+
+
+def offline_aims(aims: list[dict]) -> str:
+    """Which methods reach an aim on all tasks, and who comes next."""
+    lines = []
+    for aim in dict.fromkeys(a["aim"] for a in aims):
+        mine = [a for a in aims if a["aim"] == aim]
+        reached, judged = [a["method"] for a in mine if a["reached"]], [a for a in mine if a["reached"] is not None]
+        if reached:
+            said = f"reached by {', '.join(reached)}"
+        elif len(judged) < len(mine):
+            said = "open: seeds are missing"
+        else:
+            said = "**not reached**"
+        on = [f"{a['method']} on {', '.join(t for t, v in a['tasks'].items() if v)}" for a in mine
+              if any(a["tasks"].values()) and not a["reached"]]  # fmt: skip
+        lines.append(f"- Aim: {aim}: {said}" + (f"; on some tasks: {'; '.join(on)}." if on else "."))
+    return "\n".join(lines)
+
+
+def spread(v: dict, digits: int = 2) -> str:
+    """An estimate with its interval."""
+    return f"{v['estimate']:.{digits}f} [{v['low']:.{digits}f}, {v['high']:.{digits}f}]"
+
+
 FORMATS = {
     "benchmark_density": particles,
     "benchmark_fisor": speed,
     "certificate_coverage": coverage,
     "density_black_box": black_box,
     "density_table": densities,
+    "dsrl_bullet": offline,
+    "dsrl_safety": offline,
     "fit_hovercraft": fit,
     "guidance_bench": bench,
     "image_table_mnist": images,

@@ -66,14 +66,13 @@ def read_study(path: Path, kinds: Mapping[str, type] = EPISODE) -> tuple[dict[st
         if isinstance(line, dict) and set(line) == {"continued"} and isinstance(line["continued"], dict):
             continued.append(line["continued"])
             continue
-        fault = _fault(line, kinds)
-        if fault:
-            raise DataError(f"study {path}: line {i} {fault}. Delete that line to run its job again")
+        if wrong := fault(line, kinds):
+            raise DataError(f"study {path}: line {i} {wrong}. Delete that line to run its job again")
         rows.setdefault((line["planner"], line["seed"]), line)
     return (header | {"continued": continued} if continued else header), list(rows.values())
 
 
-def _fault(row: Any, kinds: Mapping[str, type]) -> str:
+def fault(row: Any, kinds: Mapping[str, type]) -> str:
     """Why a line is no row, or an empty string."""
     if not isinstance(row, dict):
         return f"is {row!r}, expected a row of a planner and a seed"
@@ -122,35 +121,35 @@ def run_study(
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab") as file:
         _lock(file, path)
-        header, rows = _resume(file, path, settings, device, kinds)
+        header, rows = resume(file, path, settings, device, kinds)
         done = {(r["planner"], r["seed"]) for r in rows}
         jobs = [(p, s) for s in seeds for p in planners if (p, s) not in done]  # by seed: a killed study stays paired
         if jobs:
-            header = _continue(file, header, device)
+            header = note_versions(file, header, device)
         total = len(planners) * len(seeds)
         with tqdm(total=total, initial=total - len(jobs), unit="episode", disable=None) as bar:
             for (planner, seed), result in _results(work, jobs, processes):
                 row = {"planner": planner, "seed": seed, **result}
-                if fault := _fault(row, kinds):
-                    raise DataError(
-                        f"study {path}: the row of planner {planner}, seed {seed} {fault}; nothing was written"
-                    )
-                _append(file, row)
-                rows.append(strict(row))
+                rows.append(keep(file, path, row, kinds))
                 bar.update()
     wanted = {(p, s): (i, s) for i, p in enumerate(planners) for s in seeds}
     rows = [r for r in rows if (r["planner"], r["seed"]) in wanted]
     return header, sorted(rows, key=lambda r: wanted[r["planner"], r["seed"]])
 
 
-def _resume(
+def resume(
     file: Any, path: Path, settings: dict[str, Any], device: str, kinds: Mapping[str, type]
 ) -> tuple[dict[str, Any], list[Row]]:
+    """Header and rows of a study file open for appending and locked: begun if empty, half a line cut off.
+
+    Raises:
+        ConfigError: it was begun with other settings. DataError: it is no study.
+    """
     raw = path.read_bytes()
     file.truncate(raw.rfind(b"\n") + 1)
     if b"\n" not in raw:
         header = {"study": FORMAT, "settings": settings, "made_with": provenance(device)}
-        _append(file, header)
+        append(file, header)
         return header, []
     header, rows = read_study(path, kinds)
     if header["settings"] != settings:
@@ -163,17 +162,32 @@ def _resume(
     return header, rows
 
 
-def _continue(file: Any, header: dict[str, Any], device: str) -> dict[str, Any]:
+def note_versions(file: Any, header: dict[str, Any], device: str) -> dict[str, Any]:
     """The header, with what the study goes on with noted when that is new."""
     history = [header["made_with"], *header.get("continued", [])]
     now = provenance(device)
     if history[-1] == now:
         return header
-    _append(file, {"continued": now})
+    append(file, {"continued": now})
     return header | {"continued": [*history[1:], now]}
 
 
-def _append(file: Any, line: dict[str, Any]) -> None:
+def keep(file: Any, path: Path, row: Row, kinds: Mapping[str, type]) -> Row:
+    """Write a row that is one; the row as it is read again.
+
+    Raises:
+        DataError: it lacks something.
+    """
+    if wrong := fault(row, kinds):
+        raise DataError(
+            f"study {path}: the row of planner {row['planner']}, seed {row['seed']} {wrong}; nothing was written"
+        )
+    append(file, row)
+    return strict(row)
+
+
+def append(file: Any, line: dict[str, Any]) -> None:
+    """Write one line, to the disk."""
     file.write(dumps(line).encode() + b"\n")
     file.flush()
     os.fsync(file.fileno())

@@ -2,11 +2,14 @@
 
 import importlib.util
 import json
+import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from safeplan.evaluation.shared_study import held
 from safeplan.evaluation.study import read_study
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
@@ -40,7 +43,8 @@ def run(logs, out, methods=KINDS, *more):
 
 @pytest.fixture
 def one_task(monkeypatch):
-    monkeypatch.setattr(table, "TASKS", {"bullet": ("BallRun",)})
+    suite = table.SUITES["bullet"]
+    monkeypatch.setattr(table, "SUITES", {"bullet": replace(suite, tasks=("BallRun",), rows={})})
     small = {"batch": 32, "actor_steps": 1, "actor_width": 16, "actor_blocks": 1, "hidden": 16, "candidates": 2}
     monkeypatch.setattr(table, "SMALL", {**small, "critic_rows": 0})
 
@@ -53,31 +57,61 @@ def test_every_kind_of_job(logs, tmp_path, one_task, capsys):
     assert [limit for m, limit in cells if m == "FISOR, budget"] == [10.0, 20.0, 40.0]
     one = cells["BC", 10.0]
     assert one["seeds"] == 2 and one["return"]["low"] <= one["return"]["estimate"] <= one["return"]["high"]
-    low, high = summary["extremes"]["BallRun"]
+    low, high = (summary["logs"]["BallRun"][k] for k in ("low", "high"))
     assert one["scaled"]["estimate"] == pytest.approx((one["return"]["estimate"] - low) / (high - low))
     assert 0 <= one["violations"]["estimate"] <= 1 and len(one["by_seed"]["cost"]) == 2
     by_method = {o["method"]: o for o in summary["overall"]}
     assert by_method["FISOR"]["runs"] == 2 and by_method["FISOR"]["safe_runs"] <= 2
-    assert "scaled return / cost over limit" in capsys.readouterr().out
-    before = read_study(tmp_path / "dsrl_bullet.study.jsonl", {"flights": dict})[1]
-    assert run(logs, tmp_path) == 0  # nothing left to do
-    assert read_study(tmp_path / "dsrl_bullet.study.jsonl", {"flights": dict})[1] == before
+    assert by_method["CPQ"]["runs"] == 0 and summary["planned"]["BallRun/CPQ"] == 3
+    assert {c["method"] for c in summary["curves"]} == {"FISOR official", "FISOR", "FISOR, budget"}
+    assert all(c["updates"] == [1, 2, 3] and len(c["costs"]) == 3 for c in summary["curves"])
+    assert cells["FISOR, minqc", 10.0]["cpu_seconds"] is None and cells["FISOR", 10.0]["cpu_seconds"] > 0
+    assert all((tmp_path / name).stat().st_size > 10_000 for name in summary["pictures"])
+    out = capsys.readouterr().out
+    assert "scaled return / cost over limit" in out and re.search(r"CPQ +not run", out)
+    before = read_study(tmp_path / "dsrl_bullet.study.jsonl", table.KINDS)[1]
+    assert run(logs, tmp_path) == 0 and run(logs, tmp_path, KINDS, "--summary") == 0  # nothing left to do
+    assert read_study(tmp_path / "dsrl_bullet.study.jsonl", table.KINDS)[1] == before
+    readme = script("make_readme_tables")
+    text = readme.table("dsrl_bullet", tmp_path)
+    assert "| CPQ | not run |" in text and "2 of 5" in text and "![dsrl_bullet.png]" in text
+
+
+def bench(logs, folder, updates):
+    return table.Bench(table.SUITES["bullet"], logs, folder, updates, 2)
 
 
 def test_a_job_depends_on_its_seed_alone(logs, tmp_path, one_task):
-    work = [table.Bench(logs, tmp_path / name, 3, 2) for name in ("a", "b")]
-    first, again = (w("BallRun/FISOR", 1)["flights"] for w in work)
-    assert first == again != work[0]("BallRun/FISOR", 0)["flights"]
+    work = [bench(logs, tmp_path / name, 4) for name in ("a", "b")]
+    first, again = (w("BallRun/FISOR", 1) for w in work)
+    assert first["flights"] == again["flights"] != work[0]("BallRun/FISOR", 0)["flights"]
+    assert first["curve"] == again["curve"] and [p["update"] for p in first["curve"]] == [1, 2, 3]
     assert work[0]("BallRun/FISOR, minqc", 1)["flights"].keys() == {"10"}
 
 
+def test_a_killed_training_goes_on_and_says_what_it_measured(logs, tmp_path, one_task):
+    whole = bench(logs, tmp_path / "whole", 4)("BallRun/FISOR", 0)
+    bench(logs, tmp_path / "halves", 2).trained("BallRun", "FISOR", 0)
+    rest = bench(logs, tmp_path / "halves", 4)("BallRun/FISOR", 0)
+    assert rest["flights"] == whole["flights"] and rest["curve"] == whole["curve"]
+    assert (whole["cpu_seconds"]["updates"], rest["cpu_seconds"]["updates"]) == (4, 2)
+
+
+def test_methods_that_share_a_training_are_not_run_at_once(logs, tmp_path, one_task):
+    work = bench(logs, tmp_path, 3)
+    shared = {work.claim(f"BallRun/{m}", 0) for m in ("FISOR", "FISOR, minqc", "FISOR, one step")}
+    assert len(shared) == 1 and work.claim("BallRun/BC", 0) not in shared | {work.claim("BallRun/BC", 1)}
+    with held(shared.pop()), held(work.claim("BallRun/FISOR, minqc", 0), wait=False) as mine:
+        assert not mine
+
+
 def test_rivals_get_the_same_cpu_time(logs, tmp_path, one_task):
-    bench = table.Bench(logs, tmp_path, 1000, 2)
-    count = bench.count("BallRun", "BC", *bench.learner("BallRun", "BC", 0))
+    work = bench(logs, tmp_path, 1000)
+    count = work.count("BallRun", "BC", *work.learner("BallRun", "BC", 0))
     known = json.loads((tmp_path / "BallRun" / "seconds_per_update.json").read_text())
     assert count == max(1, round(1000 * known["FISOR"] / known["BC"]))
-    assert bench.count("BallRun", "FISOR", None, None) == 1000
-    assert bench.count("BallRun", "BC", None, None) == count  # kept, not measured again
+    assert work.count("BallRun", "FISOR", None, None) == 1000
+    assert work.count("BallRun", "BC", None, None) == count  # kept, not measured again
 
 
 def test_refusals(logs, tmp_path, one_task, capsys):

@@ -1,0 +1,165 @@
+"""What a study of offline methods says: cells per task, method and limit; all tasks together; aims kept or not.
+
+A row of the study is a job `TASK/METHOD` with `flights` {limit: {"returns", "costs"}}, `updates`, `cpu_seconds` and,
+for some, a `curve` of flights during training. Made logs have no published extremes, so returns are raw, and scaled by
+the least and largest episode return of the log itself; costs are divided by the limit.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from safeplan.evaluation.stats import clopper_pearson, iqm, stratified_bootstrap
+from safeplan.evaluation.study import Row, by_planner
+from safeplan.types import Array
+
+SAFE = "cost below the limit on every task and seed"
+BEST = "highest return among the methods that are safe on the task"
+CLEAR = "interval of the return above that of parity FISOR"
+_mean = partial(stratified_bootstrap, statistic=lambda x: float(np.mean(x)))
+
+
+def log_facts(returns: Array, costs: Array, limits: Sequence[float], steps: int) -> dict[str, Any]:
+    """Of a log's episodes `[E]`: extremes of the returns, and the best return within each limit (None: no episode)."""
+    best = {f"{limit:g}": float(returns[costs <= limit].max()) if (costs <= limit).any() else None for limit in limits}
+    low, high = float(returns.min()), float(returns.max())
+    return {"episodes": len(returns), "steps": steps, "low": low, "high": high, "best_within": best}
+
+
+def summarise(
+    header: Mapping[str, Any],
+    rows: Sequence[Row],
+    planned: Mapping[str, Sequence[int]],
+    logs: Mapping[str, Mapping[str, Any]],
+    limits: Sequence[float],
+    ours: Sequence[str],
+    parity: str,
+) -> dict[str, Any]:
+    """All that tables and pictures show, as JSON.
+
+    Args:
+        planned: TASK/METHOD -> seeds of the whole study, in the order of the table. logs: task -> `log_facts`.
+        limits: the first is the one at which methods are compared. ours: methods that the aims are judged for.
+        parity: the method that has to be beaten.
+    """
+    found = by_planner(rows)
+    names = [*planned, *(p for p in found if p not in planned)]
+    cells = [c for name in names if name in found for c in _cells(name, found[name], logs)]
+    main = [c for c in cells if c["limit"] == limits[0]]
+    return {
+        **header,
+        "limits": list(limits),
+        "logs": dict(logs),
+        "planned": {k: len(v) for k, v in planned.items()},
+        "cells": cells,
+        "overall": [_overall(m, [c for c in main if c["method"] == m]) for m in dict.fromkeys(_methods(names))],
+        "aims": _aims(main, planned, ours, parity),
+        "curves": [c for name in names if name in found for c in _curve(name, found[name], limits[0])],
+    }
+
+
+def _methods(names: Sequence[str]) -> list[str]:
+    return [name.partition("/")[2] for name in names]
+
+
+def _cells(name: str, mine: Sequence[Row], logs: Mapping[str, Any]) -> list[dict[str, Any]]:
+    task, _, method = name.partition("/")
+    low, high = logs[task]["low"], logs[task]["high"]
+    out = []
+    for limit in mine[0]["flights"]:
+        flights = [r["flights"][limit] for r in mine]
+        returns = np.array([np.mean(f["returns"]) for f in flights])
+        costs = np.array([np.mean(f["costs"]) for f in flights]) / float(limit)
+        over = [c > float(limit) for f in flights for c in f["costs"]]
+        scaled = (returns - low) / (high - low)
+        # a job that was killed and resumed measured the CPU time of its last updates only
+        spent = [r["cpu_seconds"]["train"] * r["updates"] / r["cpu_seconds"]["updates"] for r in mine
+                 if r["cpu_seconds"]["updates"]]  # fmt: skip
+        out.append(
+            {
+                "task": task, "method": method, "limit": float(limit), "seeds": len(mine),
+                "return": _mean(returns[:, None])._asdict(),
+                "scaled": _mean(scaled[:, None])._asdict(),
+                "cost": _mean(costs[:, None])._asdict(),
+                "worst_seed": float(costs.max()),
+                "violations": clopper_pearson(sum(over), len(over))._asdict(),
+                "by_seed": {"seed": [r["seed"] for r in mine], "scaled": scaled.tolist(), "cost": costs.tolist()},
+                "updates": mine[0]["updates"],
+                "cpu_seconds": float(np.mean(spent)) if spent else None,
+            }
+        )  # fmt: skip
+    return out
+
+
+def _overall(method: str, mine: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Interquartile mean over tasks and seeds, and in how many runs the mean cost was within the limit."""
+    runs = min((c["seeds"] for c in mine), default=0)
+    scaled = np.array([c["by_seed"]["scaled"][:runs] for c in mine]).T
+    return {
+        "method": method,
+        "tasks": [c["task"] for c in mine],
+        "scaled_iqm": stratified_bootstrap(scaled, statistic=iqm)._asdict() if runs else None,
+        "safe_runs": sum(v <= 1 for c in mine for v in c["by_seed"]["cost"]),
+        "runs": sum(c["seeds"] for c in mine),
+    }
+
+
+def _aims(
+    main: Sequence[Mapping[str, Any]], planned: Mapping[str, Sequence[int]], ours: Sequence[str], parity: str
+) -> list[dict[str, Any]]:
+    """Each aim judged per own method and task: True, False, or None while seeds are missing that could change it."""
+    at = {(c["task"], c["method"]): c for c in main}
+    tasks = list(dict.fromkeys(name.partition("/")[0] for name in planned))
+
+    def complete(task: str, method: str) -> bool:
+        c = at.get((task, method))
+        return c is not None and c["seeds"] >= len(planned.get(f"{task}/{method}", ()))
+
+    def safe(task: str, method: str) -> bool | None:
+        c = at.get((task, method))
+        if c is None or (c["worst_seed"] <= 1 and not complete(task, method)):
+            return None
+        return c["worst_seed"] <= 1
+
+    def best(task: str, method: str) -> bool | None:
+        others = [m for name in planned for t, _, m in [name.partition("/")] if t == task and m != method]
+        if not all(complete(task, m) for m in (method, *others)):
+            return None
+        mine = at[task, method]["scaled"]["estimate"]
+        return safe(task, method) is True and all(
+            at[task, m]["scaled"]["estimate"] <= mine for m in others if safe(task, m)
+        )
+
+    def clear(task: str, method: str) -> bool | None:
+        if not (complete(task, method) and complete(task, parity)):
+            return None
+        return at[task, method]["scaled"]["low"] > at[task, parity]["scaled"]["high"]
+
+    out = []
+    for aim, holds in ((SAFE, safe), (BEST, best), (CLEAR, clear)):
+        for method in ours:
+            verdicts = {t: holds(t, method) for t in tasks if f"{t}/{method}" in planned}
+            reached = False if False in verdicts.values() else None if None in verdicts.values() else True
+            whole = len(verdicts) == len(tasks)  # a method that some tasks are not planned for reaches no aim on all
+            out.append({"aim": aim, "method": method, "reached": reached if whole else False, "tasks": verdicts})
+    return out
+
+
+def _curve(name: str, mine: Sequence[Row], limit: float) -> list[dict[str, Any]]:
+    """Means by update of every seed that has a curve; its last point is the flight that counts."""
+    task, _, method = name.partition("/")
+    out = []
+    for r in mine:
+        if r.get("curve"):
+            flights = [*r["curve"], {"update": r["updates"], **r["flights"][f"{limit:g}"]}]
+            out.append(
+                {
+                    "task": task, "method": method, "seed": r["seed"], "limit": limit,
+                    "updates": [f["update"] for f in flights],
+                    "returns": [float(np.mean(f["returns"])) for f in flights],
+                    "costs": [float(np.mean(f["costs"])) for f in flights],
+                }
+            )  # fmt: skip
+    return out

@@ -1,0 +1,80 @@
+"""The table of offline methods: numbers from flights, aims judged by their words, nothing claimed of missing jobs."""
+
+import numpy as np
+import pytest
+
+from safeplan.evaluation.offline_plots import curves_figure, tradeoff_figure
+from safeplan.evaluation.offline_table import BEST, CLEAR, SAFE, log_facts, summarise
+
+LOG = {t: log_facts(np.array([0.0, 60.0, 100.0]), np.array([0.0, 4.0, 50.0]), (10.0, 20.0), 300) for t in ("A", "B")}
+PLAN = {f"{t}/{m}": [0, 1] for t in ("A", "B") for m in ("parity", "mine", "rival")}
+
+
+def row(planner, seed, ret, cost, done=100, **more):
+    flights = {"10": {"returns": [ret - 1, ret + 1], "costs": [cost, cost]}}
+    spent = {"train": 2.0 * done, "updates": done, "all": 0.0}
+    return {"planner": planner, "seed": seed, "flights": flights, "updates": 100, "cpu_seconds": spent} | more
+
+
+def table(returns, costs=None, skip=()):
+    rows = [
+        row(name, s, returns[name.partition("/")[2]] + s, (costs or {}).get(name.partition("/")[2], 5.0))
+        for name, seeds in PLAN.items()
+        for s in seeds
+        if (name, s) not in skip
+    ]
+    return summarise({"settings": {}}, rows, PLAN, LOG, (10.0, 20.0), ["mine"], "parity")
+
+
+def verdicts(summary):
+    return {a["aim"]: (a["reached"], a["tasks"]) for a in summary["aims"]}
+
+
+def test_cells_are_means_over_seeds_in_the_units_they_say():
+    c = next(c for c in table({"parity": 20, "mine": 40, "rival": 30})["cells"] if c["method"] == "mine")
+    assert c["return"]["estimate"] == pytest.approx(40.5) and c["scaled"]["estimate"] == pytest.approx(0.405)
+    assert c["cost"]["estimate"] == pytest.approx(0.5) and c["violations"]["estimate"] == 0
+    assert LOG["A"]["best_within"] == {"10": 60.0, "20": 60.0}
+
+
+def test_cpu_seconds_of_a_resumed_training_are_those_of_all_its_updates():
+    rows = [row("A/mine", 0, 1, 1, done=25), row("A/rival", 0, 1, 1, done=0)]
+    cells = summarise({}, rows, PLAN, LOG, (10.0,), ["mine"], "parity")["cells"]
+    assert cells[0]["cpu_seconds"] == pytest.approx(200.0) and cells[1]["cpu_seconds"] is None
+
+
+def test_aims_reached():
+    s = table({"parity": 20, "mine": 40, "rival": 30})
+    assert verdicts(s) == {aim: (True, {"A": True, "B": True}) for aim in (SAFE, BEST, CLEAR)}
+
+
+def test_an_unsafe_rival_may_have_more_but_a_safe_one_not():
+    assert verdicts(table({"parity": 20, "mine": 40, "rival": 90}, {"rival": 11.0}))[BEST][0] is True
+    assert verdicts(table({"parity": 20, "mine": 40, "rival": 90}))[BEST][0] is False
+
+
+def test_unsafe_is_not_best_and_overlap_is_not_clear():
+    found = verdicts(table({"parity": 40, "mine": 40.5, "rival": 1}, {"mine": 11.0}))
+    assert [found[aim][0] for aim in (SAFE, BEST, CLEAR)] == [False, False, False]
+
+
+def test_what_missing_seeds_could_change_stays_open():
+    skip = {("A/rival", 1)}
+    found = verdicts(table({"parity": 20, "mine": 40, "rival": 30}, skip=skip))
+    assert found[SAFE][0] is True and found[BEST] == (None, {"A": None, "B": True}) and found[CLEAR][0] is True
+    gone = verdicts(table({"parity": 20, "mine": 40, "rival": 30}, {"mine": 11.0}, skip={("A/mine", 1), ("B/mine", 1)}))
+    assert gone[SAFE][0] is False and gone[BEST][0] is None  # one seed above the limit settles the first
+
+
+def test_pictures_of_every_kind_of_method(tmp_path):
+    curve = [{"update": 50, "returns": [3.0], "costs": [1.0]}]
+    rows = [row("A/parity", s, 20, 4, curve=curve) for s in (0, 1)] + [row("A/rival", 0, 30, 12)]
+    s = summarise({"settings": {}}, rows, PLAN, LOG, (10.0, 20.0), ["mine"], "parity")
+    assert s["curves"][0]["updates"] == [50, 100] and s["curves"][0]["returns"] == [3.0, 20.0]
+    log = np.array([0.0, 60.0, 100.0]), np.array([0.0, 4.0, 50.0])
+    kinds = {"parity": "parity", "mine": "ours", "rival": "rival"}
+    for path in (
+        tradeoff_figure(s, {"A": log, "B": log}, kinds, tmp_path / "a.png"),
+        curves_figure(s, tmp_path / "b.png"),
+    ):
+        assert path.read_bytes().startswith(b"\x89PNG") and path.stat().st_size > 10_000

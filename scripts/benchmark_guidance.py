@@ -239,7 +239,7 @@ def main() -> None:
         "row_cap": caps,
         "settings": {k: v for k, v in vars(args).items() if k != "out"},
         "load": os.getloadavg()[0],
-        "made_with": provenance() | {"threads": "1"},
+        "made_with": provenance(device) | {"threads": "1"},
         "note": f"row cap measured: {caps}; one thread; load average {os.getloadavg()[0]:.1f}. "
         + "; ".join(said)
         + ".",

@@ -18,6 +18,8 @@ from pathlib import Path
 
 import torch
 
+from safeplan import build
+from safeplan.evaluation.study import device_name
 from safeplan.imaging import load_images
 from safeplan.imaging.metrics import accuracy
 from safeplan.training import load, load_model, save_model
@@ -70,8 +72,8 @@ CARD = """# Weights for `model={set}`
 autoguidance. `classifier.safetensors` is for guidance that needs one. `judge.safetensors`, of another width and seed,
 gives the features and labels of the metrics, and no guidance may use it.
 
-**Made with** `python scripts/make_image_weights.py {set}` (device {device}) from {images:,} images of the training split; weights
-are the moving average, stored in half precision.
+**Made with** `python scripts/make_image_weights.py {set}` (device {device}) from {images:,} images of the training
+split; weights are the moving average, stored in half precision.
 
 {rows}
 
@@ -139,7 +141,13 @@ def main() -> None:
         size = sum(v.numel() for v in half.values())
         rows.append(f"| {file} | {kept['step']} | {size:,} | {spent} | {score} | {made} | {kept['data'][:16]} |")
         files.append(f"- `{target.name}`: {target.stat().st_size / 1e6:.1f} MB")
-    card = CARD.format(set=a.set, files="\n".join(files), rows="\n".join(rows), device=a.device, images=images)
+    card = CARD.format(
+        set=a.set,
+        files="\n".join(files),
+        rows="\n".join(rows),
+        device=device_name(build.device(a.device)),
+        images=images,
+    )
     temporary = out / ".README.md"
     temporary.write_text(card)
     os.replace(temporary, out / "README.md")

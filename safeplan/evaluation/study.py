@@ -33,7 +33,17 @@ def provenance(device: str = "cpu") -> dict[str, str]:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             versions[package] = "not installed"
-    return versions | {"machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores", "device": device}
+    machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+    return versions | {"machine": machine, "device": device_name(device)}
+
+
+def device_name(device: str) -> str:
+    """The device as a reader knows it: `cuda (NVIDIA ...)`."""
+    if not device.startswith("cuda"):
+        return device
+    import torch
+
+    return f"{device} ({torch.cuda.get_device_name(device)})"
 
 
 def read_study(path: Path, kinds: Mapping[str, type] = EPISODE) -> tuple[dict[str, Any], list[Row]]:

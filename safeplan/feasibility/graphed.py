@@ -36,7 +36,8 @@ class GraphedFisor(Fisor):
         super().__init__(obs_size, act_size, config, **kw)
         self._graph: torch.cuda.CUDAGraph | None = None
         self._inputs: dict[str, Tensor] = {}
-        self._found: dict[str, Tensor] = {}
+        self._names: tuple[str, ...] = ()
+        self._values = torch.empty(0)
         self._rates = torch.full((self.config.actor_steps,), self.config.lr, device=self.device)
         self._on_device()
 
@@ -47,11 +48,17 @@ class GraphedFisor(Fisor):
             self._capture(batch)
         self.fill(batch)
         with seeded(seed, self.device):
-            self._graph.replay()  # pyright: ignore[reportOptionalMemberAccess]
+            self.replay()
         self.updates += 1
         self.actor_updates += self.config.actor_steps
-        values = self._found["all"].clone()  # the next replay writes there again
+        values = self._values.clone()  # the next replay writes there again
         return dict(zip(self._names, values.unbind(), strict=True))
+
+    def replay(self) -> None:
+        """The update of `captured` once more, on what is filled in. ConfigError: there was no `update` yet."""
+        if self._graph is None:
+            raise ConfigError("GraphedFisor.replay: nothing is captured yet; call update first")
+        self._graph.replay()
 
     def fill(self, batch: Mapping[str, Tensor]) -> None:
         """Put a batch and the actor's rates where the graph reads them."""
@@ -91,8 +98,8 @@ class GraphedFisor(Fisor):
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             found = self.captured(lanes)
-            self._names, values = tuple(found), torch.stack([v.float() for v in found.values()])
-        self._graph, self._found = graph, {"all": values}
+            self._names, self._values = tuple(found), torch.stack(list(found.values()))
+        self._graph = graph
         self.updates, self.actor_updates = counts
         for optimiser in self.optimisers.values():  # the graph has its rates; checkpoints keep a number
             for group in optimiser.param_groups:

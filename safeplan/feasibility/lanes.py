@@ -27,7 +27,9 @@ class StreamLanes(Lanes):
 
     @contextmanager
     def aside(self, name: str) -> Iterator[None]:
-        stream = self.streams.setdefault(name, torch.cuda.Stream(self.device))
+        if name not in self.streams:
+            self.streams[name] = torch.cuda.Stream(self.device)
+        stream = self.streams[name]
         stream.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(stream):
             yield

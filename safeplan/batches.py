@@ -22,16 +22,27 @@ def _on(device: str | torch.device, columns: Mapping[str, Any]) -> dict[str, Ten
 class TransitionSource:
     """Rows drawn uniformly with replacement; all columns `[N, ...]` live on the device.
 
-    Row numbers are drawn on the CPU, so every device sees the same batches.
+    Row numbers are drawn on the CPU, so every device sees the same batches; with `draw_on_device` nothing is copied
+    there, and batches depend on the kind of device too.
     """
 
-    def __init__(self, columns: Mapping[str, Any], size: int, digest: str = "", device: str | torch.device = "cpu"):
+    def __init__(
+        self,
+        columns: Mapping[str, Any],
+        size: int,
+        digest: str = "",
+        device: str | torch.device = "cpu",
+        *,
+        draw_on_device: bool = False,
+    ):
         self.columns, self.size, self.digest, self.device = _on(device, columns), size, digest, device
+        self.drawn = device if draw_on_device else "cpu"
         self.rows = len(next(iter(self.columns.values())))
 
     def batch(self, step: int, seed: int) -> dict[str, Tensor]:
         """Columns of `size` rows."""
-        index = torch.randint(self.rows, (self.size,), generator=torch_rng(seed, "batch", step)).to(self.device)
+        generator = torch_rng(seed, "batch", step, device=self.drawn)
+        index = torch.randint(self.rows, (self.size,), generator=generator, device=self.drawn).to(self.device)
         return {k: v.index_select(0, index) for k, v in self.columns.items()}
 
 

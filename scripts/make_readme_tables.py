@@ -86,14 +86,11 @@ def calibrated(c: dict) -> str:
 
 
 def speed(data: dict) -> str:
-    """Training and acting speed of FISOR."""
-    rows = [
-        {"variant": name, "updates / s": v["updates_per_s"], "ms per action": v["act_ms"]}
-        for name, v in data["variants"].items()
-    ]
-    s = data["settings"]
-    note = f"Batch {s['batch']}, {data['threads']} thread(s), {data['device']['cpu']}; load average {data['load']:.1f}."
-    return generic({"rows": rows, "note": note})
+    """Training and acting speed of FISOR; what the aims are about."""
+    keys = ("variant", "update ms", "over the floor", "action ms", "20 actions ms", "one-step action ms")
+    more = "minutes for 1M updates"
+    keys += (more,) if any(more in r for r in data["rows"]) else ()
+    return generic({"rows": [{k: r.get(k, "-") for k in keys} for r in data["rows"]], "note": data["note"]})
 
 
 def bench(data: dict) -> str:
@@ -351,6 +348,7 @@ def spread(v: dict, digits: int = 2) -> str:
 FORMATS = {
     "benchmark_density": particles,
     "benchmark_fisor": speed,
+    "benchmark_fisor_cuda": speed,
     "certificate_coverage": coverage,
     "density_black_box": black_box,
     "density_table": densities,

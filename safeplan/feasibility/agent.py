@@ -8,24 +8,34 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from safeplan.diffusion import denoising_loss
 from safeplan.feasibility import losses
 from safeplan.feasibility.budget import augment, draw_shares
 from safeplan.feasibility.config import FisorConfig
+from safeplan.feasibility.lanes import Lanes
 from safeplan.feasibility.networks import TARGETS, set_seed
 from safeplan.feasibility.policy import FisorPolicy
+from safeplan.feasibility.precision import actor_products, products
 from safeplan.nets import ema_update
 
 TINY = 1e-8
 
 
 class Fisor(FisorPolicy):
-    """A policy with its optimisers; arguments as there."""
+    """A policy with its optimisers; arguments as there.
+
+    Raises:
+        ConfigError: `config.precision` is one that the device does not have.
+    """
+
+    skips = True  # `config.skip_unweighted` may change the shapes of an update
 
     def __init__(self, obs_size: int, act_size: int, config: FisorConfig | None = None, **kw: Any) -> None:
         super().__init__(obs_size, act_size, config, **kw)
-        self._denoiser = self.denoiser("actor")
+        t = torch.arange(self.config.steps, dtype=torch.float64)
+        self._levels = torch.stack(self.path.at(t), -1).float().to(self.device)  # (a, s) of each diffusion step
         self.updates = self.actor_updates = 0
+        with products(self.config.precision, self.device):  # refuse now what the device cannot do
+            pass
         self.optimisers: dict[str, torch.optim.Optimizer] = {}
         for name in ("v", "q", "v_h", "q_h"):
             self.optimisers[name] = torch.optim.Adam(self.nets[name].parameters(), lr=self.config.lr, fused=True)
@@ -38,63 +48,96 @@ class Fisor(FisorPolicy):
 
         All randomness (steps, noise, dropout) comes from `generator`. Returns losses as 0-d tensors.
         """
-        c = self.config
-        if c.budget > 0:
-            share = draw_shares(len(batch["actions"]), generator).to(self.device)
-            batch = augment(batch, c.budget, share, c.violating, c.satisfying)
-        obs, actions = self.encode(batch["observations"]), batch["actions"]
-        rows, drawn = len(obs), generator.device
-        with torch.no_grad():
-            raw = self._weights(obs, actions)
-            weights = raw / raw.mean().clamp_min(TINY) if c.normalize_weights else raw
-        t = self.path.draw(rows, generator).to(self.device)
+        actions, drawn = batch["actions"], generator.device
+        share = draw_shares(len(actions), generator).to(self.device) if self.config.budget > 0 else None
+        t = self.path.draw(len(actions), generator).to(self.device)
         noise = torch.randn(actions.shape, generator=generator, device=drawn).to(self.device)
         dropout = int(torch.randint(2**62, (1,), generator=generator, device=drawn))
-        share = rows // c.actor_steps
-        loss = weights.new_zeros(())
-        with _seeded(dropout, self.device):
-            for i in range(c.actor_steps):
-                part = slice(i * share, (i + 1) * share)
-                loss = self.actor_step(obs[part], actions[part], weights[part], t[part], noise[part])
-        k = min(c.critic_rows or rows, rows)
-        next_obs = self.encode(batch["next_observations"][:k])
-        first = {key: batch[key][:k] for key in ("rewards", "h", "masks")}
-        found = self.critic_step(obs[:k], actions[:k], **first, next_obs=next_obs)
+        with seeded(dropout, self.device):
+            found = self.body(batch, t, noise, share)
         self.updates += 1
-        return {"loss_actor": loss, **found, "weight": raw.mean()}
+        return found
+
+    def body(
+        self,
+        batch: Mapping[str, Tensor],
+        t: Tensor,
+        noise: Tensor,
+        share: Tensor | None = None,
+        lanes: Lanes | None = None,
+    ) -> dict[str, Tensor]:
+        """An update with what is drawn given: steps `t [B]`, `noise [B, A]` and, with `config.budget`, `share [B]`.
+
+        The actor, the reward critics and the feasibility critics do not wait for each other: each has its lane.
+        """
+        c, lanes = self.config, lanes or Lanes()
+        if share is not None:
+            batch = augment(batch, c.budget, share, c.violating, c.satisfying)
+        with products(c.precision, self.device):
+            obs, actions = self.encode(batch["observations"]), batch["actions"]
+            with torch.no_grad():
+                raw = self._weights(obs, actions)
+                mean = raw.mean()
+                weights = raw / mean.clamp_min(TINY) if c.normalize_weights else raw
+            k = min(c.critic_rows or len(obs), len(obs))
+            first = {key: batch[key][:k] for key in ("rewards", "h", "masks")}
+            next_obs = self.encode(batch["next_observations"][:k])
+            found = self.critic_step(obs[:k], actions[:k], **first, next_obs=next_obs, lanes=lanes)
+            rows, losses_actor = len(obs) // c.actor_steps, []
+            for i in range(c.actor_steps):
+                part = slice(i * rows, (i + 1) * rows)
+                losses_actor.append(self.actor_step(obs[part], actions[part], weights[part], t[part], noise[part]))
+            lanes.join()
+        return {"loss_actor": losses_actor[-1], **found, "weight": mean}
 
     def actor_step(self, obs: Tensor, actions: Tensor, weights: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """One Adam step of the actor at the scheduled rate, and of its EMA."""
-        c, optimiser = self.config, self.optimisers["actor"]
         self.nets["actor"].train()
         loss = self.loss_actor(obs, actions, weights, t, noise)
-        optimiser.param_groups[0]["lr"] = actor_lr(c, self.actor_updates)
-        self._step("actor", loss, c.ema_rate)
+        self.optimisers["actor"].param_groups[0]["lr"] = self._rate()
+        self._step("actor", loss, self.config.ema_rate)
         self.actor_updates += 1
         return loss.detach()
 
+    def _rate(self) -> float | Tensor:
+        return actor_lr(self.config, self.actor_updates)
+
     def critic_step(
-        self, obs: Tensor, actions: Tensor, rewards: Tensor, h: Tensor, masks: Tensor, next_obs: Tensor
+        self,
+        obs: Tensor,
+        actions: Tensor,
+        rewards: Tensor,
+        h: Tensor,
+        masks: Tensor,
+        next_obs: Tensor,
+        lanes: Lanes | None = None,
     ) -> dict[str, Tensor]:
         """One Adam step each of V, Q (towards the new V), V_h, Q_h (towards the new V_h), and of the targets."""
-        rate = self.config.target_rate
-        found = {"loss_v": self._step("v", self.loss_v(obs, actions))}
-        found["loss_q"] = self._step("q", self.loss_q(obs, actions, rewards, masks, next_obs), rate)
-        found["loss_v_h"] = self._step("v_h", self.loss_v_h(obs, actions))
-        found["loss_q_h"] = self._step("q_h", self.loss_q_h(obs, actions, h, masks, next_obs), rate)
+        rate, lanes, found = self.config.target_rate, lanes or Lanes(), {}
+        with lanes.aside("reward"):
+            found["loss_v"] = self._step("v", self.loss_v(obs, actions))
+            found["loss_q"] = self._step("q", self.loss_q(obs, actions, rewards, masks, next_obs), rate)
+        with lanes.aside("feasibility"):
+            found["loss_v_h"] = self._step("v_h", self.loss_v_h(obs, actions))
+            found["loss_q_h"] = self._step("q_h", self.loss_q_h(obs, actions, h, masks, next_obs), rate)
         return found
 
     # ---------------------------------------------------------------- losses, 0-d
     def loss_actor(self, obs: Tensor, actions: Tensor, weights: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """Weighted noise regression, summed over action entries; rows of weight 0 count in the mean [fisor, eq. 14]."""
         share = 1.0
-        if self.config.skip_unweighted:
+        if self.config.skip_unweighted and self.skips:
             kept = weights.nonzero()[:, 0]
             share = len(kept) / len(weights)
             if not len(kept):
                 kept = torch.arange(1, device=weights.device)  # one row of weight 0: a step of gradient 0
             obs, actions, weights, t, noise = (v[kept] for v in (obs, actions, weights, t, noise))
-        return share * denoising_loss(self._denoiser, actions, {"obs": obs}, weights, t=t, noise=noise, reduce="sum")
+        levels = self._levels.to(actions.dtype).index_select(0, t.long())
+        noisy = levels[:, :1] * actions + levels[:, 1:] * noise
+        with actor_products(self.config.precision, self.device):
+            eps = self._call["actor"](noisy, t, {"obs": obs})
+        errors = (eps.to(noise.dtype) - noise).square().sum(-1)
+        return share * (weights * errors).mean()
 
     def loss_v(self, obs: Tensor, actions: Tensor) -> Tensor:
         """V towards the upper expectile of the lower target head."""
@@ -158,7 +201,7 @@ def actor_lr(config: FisorConfig, step: int) -> float:
 
 
 @contextmanager
-def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
     """The global generators, which dropout draws from, seeded inside and as before outside."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         set_seed(seed, device)

@@ -8,6 +8,8 @@ from safeplan.schema import in_range
 
 PICKS = ("minqc", "maxq", "maxq_feasible")
 VIOLATIONS = ("relabel", "column")
+PRECISIONS = ("float32", "tf32", "bfloat16")
+GRAPHS = ("auto", "on", "off")
 
 
 @dataclass(frozen=True)
@@ -55,12 +57,14 @@ class FisorConfig:
     candidates: int = 16  # actions drawn per state
     pick: str = "maxq_feasible"  # most Q where Q_h <= 0, else least Q_h (official: minqc, least Q_h always) | maxq
     compile: bool = False  # torch.compile the networks
+    precision: str = "float32"  # of products in training: float32 | tf32 (GPU) | bfloat16 (the actor's; see `products`)
+    graph: str = "auto"  # updates as a CUDA graph, see `graphed`: auto (where there is a GPU) | on | off
 
     def __post_init__(self) -> None:
-        if self.pick not in PICKS:
-            raise ConfigError(f"fisor.pick is {self.pick!r}, expected one of {', '.join(PICKS)}")
-        if self.violation not in VIOLATIONS:
-            raise ConfigError(f"fisor.violation is {self.violation!r}, expected one of {', '.join(VIOLATIONS)}")
+        words = {"pick": PICKS, "violation": VIOLATIONS, "precision": PRECISIONS, "graph": GRAPHS}
+        for name, known in words.items():
+            if getattr(self, name) not in known:
+                raise ConfigError(f"fisor.{name} is {getattr(self, name)!r}, expected one of {', '.join(known)}")
         in_range(
             self,
             "fisor",

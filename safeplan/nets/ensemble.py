@@ -30,5 +30,5 @@ class EnsembleMLP(nn.Module):
         last = len(self.weights) - 1
         for i, (w, b) in enumerate(zip(self.weights, self.biases, strict=True)):
             h = torch.baddbmm(b, h, w)
-            h = torch.relu(h) if i < last else h
+            h = h.relu_() if i < last else h
         return h

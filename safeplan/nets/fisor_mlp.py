@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from safeplan.nets.mish import mish
 from safeplan.nets.mlp import xavier
 
 
@@ -23,7 +24,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.norm(self.dropout(x))
-        return x + self.down(nn.functional.mish(self.up(h)))
+        return x + self.down(mish(self.up(h)))
 
 
 class FisorMLP(nn.Module):
@@ -63,4 +64,4 @@ class FisorMLP(nn.Module):
         h = self.inp(torch.cat([x, leaves["obs"], temb], -1))
         for block in self.blocks:
             h = block(h)
-        return self.out(nn.functional.mish(h))
+        return self.out(mish(h))

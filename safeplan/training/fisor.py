@@ -10,6 +10,7 @@ from torch import Tensor
 from safeplan.data import Log, Normalizer
 from safeplan.errors import CheckpointError, ConfigError
 from safeplan.feasibility import Fisor, FisorConfig, FisorPolicy, columns, reward_scale
+from safeplan.feasibility.graphed import GraphedFisor, fisor_class
 from safeplan.feasibility.networks import inference_networks, load_inference
 from safeplan.training.sources import TransitionSource
 
@@ -58,12 +59,18 @@ class FisorLearner:
 def fisor_from_log(
     log: Log, config: FisorConfig | None = None, *, seed: int = 0, device: str | torch.device = "cpu"
 ) -> tuple[FisorLearner, TransitionSource]:
-    """Learner and source for `train`; see `feasibility.columns` for what is asked of the log."""
+    """Learner and source for `train`; see `feasibility.columns` for what is asked of the log.
+
+    Raises:
+        ConfigError: `config.graph` or `config.precision` asks for what the device does not have.
+    """
     config = config or FisorConfig()
-    source = TransitionSource(columns(log, config), config.batch, log.digest(), device)
+    kind = fisor_class(config, device)
+    on_device = kind is GraphedFisor  # numbers from the CPU would make every update wait for the one before
+    source = TransitionSource(columns(log, config), config.batch, log.digest(), device, draw_on_device=on_device)
     normalizer = Normalizer.fit(log.observations)
     if config.budget > 0:  # the share of the budget that is left: as it is
         normalizer = normalizer.extended(low=-1.0, high=1.0)
     sizes = len(normalizer.mean), log.actions.shape[1]
-    agent = Fisor(*sizes, config, seed=seed, normalizer=normalizer, device=device)
+    agent = kind(*sizes, config, seed=seed, normalizer=normalizer, device=device)
     return FisorLearner(agent, reward_scale(log) if config.scale_rewards else 1.0), source

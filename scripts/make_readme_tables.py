@@ -182,27 +182,31 @@ def particles(data: dict) -> str:
     """Variants of the particle engine; queries of learned flows."""
     rows, ratios, queries = [], [], []
     for r in data["rows"]:
+        on = f"{r['threads']} thread(s)" if "threads" in r else r.get("device", "")
         if "ratio" in r:
-            ratios.append(f"{r['variant']} {r['ratio']:.1f} x ({r['threads']} thread(s))")
+            ratios.append(f"{r['variant']} {r['ratio']:.1f} x ({on})")
         elif "times_numpy" in r:
             rows.append(
                 {
                     "variant": r["variant"],
-                    "threads": r["threads"],
+                    "on": on,
                     "ms": f"{r['ms']:.2f}",
-                    "million particle-steps / s": f"{r['particle_steps_per_s'] / 1e6:.1f}",
-                    "x numpy": f"{r['times_numpy']:.1f}",
+                    "million particle-steps / s": f"{r['particle_steps_per_s'] / 1e6:,.1f}",
+                    "x numpy": f"{r['times_numpy']:,.1f}",
                     "x streaming": f"{r['times_streaming']:.1f}",
                 }
             )
         else:
             queries.append(f"{r['variant'].removeprefix('flow ')} {r['ms']:.2f}")
+    made = data["made_with"]
+    machine = made["machine"] if made["device"] == "cpu" else f"{made['device']}, {made['machine']}"
+    said = [f"{a['aim']}: {'met' if a['met'] else 'MISSED'}, {a['note']}" for a in data.get("aims", [])]
     note = (
-        "Risk of a 50-step plan with 10,000 particles, or of 20 plans with 500 each. "
+        "Risk of a 50-step plan with 10,000 particles where no number is given, or of 20 plans with 500 each. "
         f"{'; '.join(ratios)}. Learned flows at 1,000 points, ms: {'; '.join(queries)}. "
-        f"{data['made_with']['machine']}, memory {data['memory_bytes_per_s'] / 1e9:.1f} GB/s."
+        f"{machine}, memory {data['memory_bytes_per_s'] / 1e9:,.1f} GB/s."
     )
-    return generic({"rows": rows}) + f"\n\n{note}"
+    return "\n\n".join([generic({"rows": rows}), note, *([f"Aims: {'; '.join(said)}."] if said else [])])
 
 
 def black_box(data: dict) -> str:
@@ -347,6 +351,7 @@ def spread(v: dict, digits: int = 2) -> str:
 
 FORMATS = {
     "benchmark_density": particles,
+    "benchmark_density_cuda": particles,
     "benchmark_fisor": speed,
     "benchmark_fisor_cuda": speed,
     "certificate_coverage": coverage,

@@ -23,6 +23,11 @@ def _pack_numpy(xs):
     return out
 
 
+def _plus(a, s, b):
+    """a + s b."""
+    return a + s * b
+
+
 def _numpy() -> Namespace:
     names = {n: getattr(np, n) for n in _ELEMENTARY}
     return SimpleNamespace(
@@ -32,6 +37,7 @@ def _numpy() -> Namespace:
         abs=np.abs,
         clip=lambda x, lo, hi: np.minimum(np.maximum(x, lo), hi),
         wrap=lambda a: np.arctan2(np.sin(a), np.cos(a)),
+        plus=_plus,
         dense=lambda W, b, h: h @ W.T + b,
         stack=lambda xs: np.stack(np.broadcast_arrays(*xs), axis=-1),
         unstack=lambda x: tuple(np.moveaxis(x, -1, 0)),
@@ -69,7 +75,8 @@ def _torch() -> Namespace:
         minimum=minimum,
         abs=torch.abs,
         clip=lambda x, lo, hi: minimum(maximum(x, lo), hi),
-        wrap=lambda a: torch.arctan2(torch.sin(a), torch.cos(a)),
+        wrap=lambda a: torch.sub(a, torch.round(a / (2 * np.pi)), alpha=2 * np.pi),  # far faster than arctan2(sin, cos)
+        plus=lambda a, s, b: torch.add(a, b, alpha=s) if isinstance(a, torch.Tensor) else a + s * b,
         dense=lambda W, b, h: torch.nn.functional.linear(h, like(W, h), like(b, h)),
         stack=lambda xs: torch.stack(torch.broadcast_tensors(*xs), dim=-1),
         unstack=lambda x: x.unbind(-1),
@@ -100,6 +107,7 @@ def _casadi() -> Namespace:
         abs=ca.fabs,
         clip=lambda x, lo, hi: ca.fmin(ca.fmax(x, lo), hi),
         wrap=lambda a: ca.atan2(ca.sin(a), ca.cos(a)),
+        plus=_plus,
         dense=lambda W, b, h: ca.mtimes(ca.DM(np.asarray(W)), h) + ca.DM(np.asarray(b)),
         stack=lambda xs: ca.vertcat(*xs),
         unstack=lambda x: tuple(ca.vertsplit(x)),

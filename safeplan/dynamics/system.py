@@ -7,7 +7,7 @@ from typing import Any
 from safeplan.dynamics.equations import Dynamics, Equations, Quantity, is_index, is_number
 from safeplan.errors import ConfigError
 
-__all__ = ["Dynamics", "Equations", "Quantity", "System", "rk4", "step"]
+__all__ = ["Dynamics", "Equations", "Quantity", "System", "rk4", "runge_kutta", "step"]
 
 
 @dataclass(frozen=True)
@@ -71,17 +71,26 @@ class System(Equations):
         self._need(sound, what, values, f"finite numbers {'above' if low else 'of at least'} 0")
 
 
-def rk4(system: Equations, t: Any, x: Any, u: Sequence[Any], theta: Sequence[Any], h: float, xp: Any) -> Any:
-    """One classical Runge-Kutta step of `h` seconds for packed states `x [n, ...]`; works on every backend."""
+def runge_kutta(f: Callable[[Any, tuple], tuple], t: Any, x: tuple, h: float, xp: Any) -> tuple:
+    """One classical Runge-Kutta step of `h` seconds of dx/dt = f(t, x), for a tuple of arrays and their rates."""
 
-    def f(time, state):
-        return xp.pack(system.f(time, xp.unpack(state), u, theta, xp))
+    def ahead(s: float, k: tuple) -> tuple:
+        return tuple(xp.plus(a, s, b) for a, b in zip(x, k, strict=True))
 
     k1 = f(t, x)
-    k2 = f(t + h / 2, x + h / 2 * k1)
-    k3 = f(t + h / 2, x + h / 2 * k2)
-    k4 = f(t + h, x + h * k3)
-    return x + h / 6 * (k1 + 2 * (k2 + k3) + k4)
+    k2 = f(t + h / 2, ahead(h / 2, k1))
+    k3 = f(t + h / 2, ahead(h / 2, k2))
+    k4 = f(t + h, ahead(h, k3))
+    return ahead(h / 6, tuple(xp.plus(a, 2, b + c) + d for a, b, c, d in zip(k1, k2, k3, k4, strict=True)))
+
+
+def rk4(system: Equations, t: Any, x: Any, u: Sequence[Any], theta: Sequence[Any], h: float, xp: Any) -> Any:
+    """The same for packed states `x [n, ...]`; works on every backend."""
+
+    def f(time, parts):
+        return (xp.pack(system.f(time, xp.unpack(parts[0]), u, theta, xp)),)
+
+    return runge_kutta(f, t, (x,), h, xp)[0]
 
 
 def step(system: Equations, t: Any, x: Any, u: Sequence[Any], theta: Sequence[Any], xp: Any) -> Any:

@@ -12,10 +12,12 @@ from torch import Tensor
 
 from safeplan.dynamics.backends import __getattr__ as backend
 from safeplan.dynamics.equations import Equations
-from safeplan.dynamics.system import rk4
+from safeplan.dynamics.system import runge_kutta
 from safeplan.errors import ShapeError
 from safeplan.reach.sets import Region
 from safeplan.types import Draw, Reference
+
+FUSED = 5  # RK4 steps that are compiled as one: more take longer to compile and save little
 
 
 class Plans(NamedTuple):
@@ -51,42 +53,58 @@ def stack_particles(draw: Draw, like: Tensor) -> tuple[Tensor, Tensor]:
     return x.T[:, None].contiguous(), theta.permute(1, 2, 0)[:, :, None].contiguous()
 
 
-Step = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+Parts = tuple[Tensor, ...]
+Block = Callable[[Parts, Tensor, Any, Sequence[Tensor], Tensor, Tensor, Tensor], tuple[Parts, Tensor, list[Parts]]]
 
 
-def control_step(system: Equations, region: Region | None, dt: float) -> Step:
-    """One control step of all particles: `(x, worst, t, theta, xr, ur, K) -> (x, worst, states)`.
+def control_steps(system: Equations, region: Region | None, dt: float, keep: bool) -> Block:
+    """Control steps of all particles, as many as `theta` has entries: `(x, worst, t, theta, xr, ur, K) -> (x, worst,
+    seen)`.
 
-    `worst [B, P]` is the least level so far, looked at after every RK4 step; states `[substeps, n, B, P]`.
+    Components `n` times `[B, P]`, never packed, so that a compiler makes one loop over the particles of it all;
+    `worst [B, P]` is the least level so far, looked at after every RK4 step; `seen` are the states there, if kept.
     """
     xp, h = backend("TORCH"), dt / system.substeps
-    low, high = (torch.as_tensor(v) for v in (system.control_low, system.control_high))
-    angles = [i for i, angle in enumerate(system.angles) if angle]
+    bounds = [(float(a), float(b)) for a, b in zip(system.control_low, system.control_high, strict=True)]
+    angles = [bool(angle) for angle in system.angles]
 
-    def step(x, worst, t, theta, xr, ur, K):
-        error = x - xr
-        if angles:
-            parts = list(error.unbind(0))
-            for i in angles:
-                parts[i] = xp.wrap(parts[i])
-            error = torch.stack(parts)
-        u = ur + (K * error).sum(1)
-        u = tuple(torch.clamp(c, float(a), float(b)) for c, a, b in zip(u.unbind(0), low, high, strict=True))
+    def control(x, xr, ur, K):
+        error = [a - b for a, b in zip(x, xr, strict=True)]
+        error = [xp.wrap(e) if angle else e for e, angle in zip(error, angles, strict=True)]
+        u = []
+        for c, gains, (low, high) in zip(ur, K, bounds, strict=True):
+            for gain, e in zip(gains, error, strict=True):
+                c = torch.addcmul(c, gain, e)
+            u.append(torch.clamp(c, low, high))
+        return tuple(u)
+
+    def rates(u, params):
+        return lambda time, x: system.f(time, x, u, params, xp)
+
+    def block(x, worst, t, theta, xr, ur, K):
         seen = []
-        for i in range(system.substeps):
-            x = rk4(system, 0.0, x, u, theta.unbind(0), h, xp)
-            seen.append(x)
-            if region is not None:
-                worst = torch.minimum(worst, region.level(x, t + (i + 1) * h, xp))
-        return x, worst, torch.stack(seen)
+        for k, params in enumerate(theta):
+            u, params = control(x, xr[k], ur[k], K[k]), params.unbind(0)
+            for i in range(system.substeps):
+                x = runge_kutta(rates(u, params), 0.0, x, h, xp)
+                if region is not None:
+                    worst = torch.minimum(worst, region.level(x, t + (k * dt + (i + 1) * h), xp))
+                if keep:
+                    seen.append(x)
+        return x, worst, seen
 
-    return step
+    return block
 
 
 @lru_cache(maxsize=16)
-def _compiled(system: Equations, region: Region | None, dt: float) -> Step:
+def _compiled(system: Equations, region: Region | None, dt: float, keep: bool) -> Block:
     """A user asks for many plans of one system among the same sets: compiled once."""
-    return torch.compile(control_step(system, region, dt), fullgraph=True, dynamic=False)
+    return torch.compile(control_steps(system, region, dt, keep), fullgraph=True, dynamic=False)
+
+
+def _together(steps: int, substeps: int) -> int:
+    """How many control steps to compile as one: an even share of all, at most `FUSED` RK4 steps."""
+    return max(d for d in range(1, max(1, FUSED // substeps) + 1) if steps % d == 0)
 
 
 class Pushed(NamedTuple):
@@ -113,29 +131,49 @@ def push_plans(
         region: a moving set; NaN levels count as inside it: they make `worst` NaN.
         like: a tensor whose type and device are used; default single precision on the CPU.
         keep: also return all states, at every RK4 step from 0.
-        compiled: `torch.compile` the step, worth its half minute from some hundred calls on (kept for a region by
-            identity: keep yours).
+        compiled: `torch.compile` some steps at once, worth its half minute from some hundred calls on (kept for a
+            region by identity: keep yours).
+    """
+    like = torch.zeros(()) if like is None else like
+    plans, particles = stack_plans(references, like), stack_particles(draw, like)
+    return push_stacked(system, *particles, plans, stretch_s, region, keep=keep, compiled=compiled)
+
+
+def push_stacked(
+    system: Equations,
+    x: Tensor,
+    theta: Tensor,
+    plans: Plans,
+    stretch_s: float,
+    region: Region | None = None,
+    *,
+    keep: bool = False,
+    compiled: bool = False,
+) -> Pushed:
+    """The same for tensors that are on their device already, as `stack_particles` and `stack_plans` make them.
+
+    Raises:
+        ShapeError: the region has an axis that the states lack.
     """
     if region is not None and max(region.axes) >= system.n:
         raise ShapeError(f"push_plans: the region has axes {region.axes}, but the states have {system.n} components")
-    like = torch.zeros(()) if like is None else like
-    plans = stack_plans(references, like)
-    x, theta = stack_particles(draw, like)
-    step = (_compiled if compiled else control_step)(system, region, plans.dt)
-    B, P = plans.states.shape[2], x.shape[-1]
-    x = x.expand(-1, B, -1).contiguous()
-    t = torch.zeros((), dtype=x.dtype, device=x.device)
+    steps, B, P = len(plans.controls), plans.states.shape[2], x.shape[-1]
+    block = (_compiled if compiled else control_steps)(system, region, plans.dt, keep)
+    size = _together(steps, system.substeps) if compiled else 1
+    t = torch.zeros((), dtype=x.dtype, device=x.device) if compiled else 0.0  # a new number would be compiled anew
+    now: Parts = tuple(c.expand(B, P).contiguous() for c in x.unbind(0))
     worst = torch.full((B, P), float("inf"), dtype=x.dtype, device=x.device)
     if region is not None:
-        worst = region.level(x, t, backend("TORCH"))
-    states = [x[None]]
-    for k in range(len(plans.controls)):
-        s = min(int(k * plans.dt / stretch_s + 1e-9), len(theta) - 1)
-        x, worst, seen = step(x, worst, t, theta[s], plans.states[k], plans.controls[k], plans.gains[k])
-        t = t + plans.dt
-        if keep:
-            states.append(seen)
-    return Pushed(worst, torch.cat(states) if keep else None)
+        worst = region.level(now, t, backend("TORCH"))
+    states = [now]
+    for k in range(0, steps, size):
+        at = [min(int(i * plans.dt / stretch_s + 1e-9), len(theta) - 1) for i in range(k, k + size)]
+        held = [theta[s] for s in at]
+        span = slice(k, k + size)
+        now, worst, seen = block(now, worst, t, held, plans.states[span], plans.controls[span], plans.gains[span])
+        t = t + size * plans.dt
+        states += seen
+    return Pushed(worst, torch.stack([torch.stack(s) for s in states]) if keep else None)
 
 
 def risks(pushed: Pushed) -> Tensor:

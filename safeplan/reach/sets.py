@@ -4,7 +4,7 @@ A level never exceeds the Euclidean distance to the set (over the set's own axes
 enter before it and the set have come l closer: what is decided between two stored times rests on that alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any, Protocol
@@ -37,16 +37,17 @@ class Region(Protocol):
         ...
 
 
-def _offsets(x: Any, t: Any, center: Array, velocity: Array, axes: Axes, angles: Axes, xp: Any) -> list[Any]:
-    """Components less the moving centre, angles wrapped to (-pi, pi]."""
-    out = [x[a] - (float(c) + float(v) * t) for a, c, v in zip(axes, center, velocity, strict=True)]
-    return [xp.wrap(d) if a in angles else d for a, d in zip(axes, out, strict=True)]
-
-
 class _Moving:
     axes: Axes
     angles: Axes
     velocity: Array
+    _drift: tuple[float, ...]  # the velocity, and
+    _numbers: tuple[Any, ...]  # the rest that `level` reads, as plain numbers: compilers take arrays for inputs
+
+    def _offsets(self, x: Any, t: Any, center: Iterable[float], xp: Any) -> list[Any]:
+        """Components less the moving centre, angles wrapped to (-pi, pi]."""
+        out = [x[a] - (c + v * t) for a, c, v in zip(self.axes, center, self._drift, strict=True)]
+        return [xp.wrap(d) if a in self.angles else d for a, d in zip(self.axes, out, strict=True)]
 
     def _check(self, d: int, **sized: Array) -> None:
         """Fill in the defaults and refuse what does not fit `d` axes."""
@@ -62,7 +63,10 @@ class _Moving:
             raise ShapeError(f"{name}: axes are {axes}, expected different indices of states")
         if not np.isfinite(velocity).all():
             raise ShapeError(f"{name}: velocity is {velocity.tolist()}, expected finite numbers")
-        for key, value in {"axes": axes, "velocity": velocity, **sized}.items():
+        self._set(axes=axes, velocity=velocity, _drift=tuple(velocity.tolist()), **sized)
+
+    def _set(self, **values: Any) -> None:
+        for key, value in values.items():
             object.__setattr__(self, key, value)
 
     @property
@@ -90,9 +94,10 @@ class Ball(_Moving):
         self._check(center.size, center=center)
         if not self.radius >= 0:
             raise ShapeError(f"Ball: radius is {self.radius}, expected at least 0")
+        self._set(radius=float(self.radius), _numbers=tuple(center.tolist()))
 
     def level(self, x: Any, t: Any = 0.0, xp: Any = NUMPY) -> Any:
-        d = _offsets(x, t, self.center, self.velocity, self.axes, self.angles, xp)
+        d = self._offsets(x, t, self._numbers, xp)
         return xp.sqrt(sum(v * v for v in d) + 1e-18) - 1e-9 - self.radius  # the offset keeps the gradient finite
 
 
@@ -114,15 +119,14 @@ class Box(_Moving):
         for a, lo, hi in zip(self.axes, low, high, strict=True):
             if a in self.angles and not np.isfinite(hi - lo):
                 raise ShapeError(f"Box: axis {a} is an angle with ends {lo}, {hi}; give finite ends or leave it out")
+        self._set(_numbers=tuple(zip(low.tolist(), high.tolist(), strict=True)))
 
     def level(self, x: Any, t: Any = 0.0, xp: Any = NUMPY) -> Any:
-        ends = zip(self.axes, self.low, self.high, strict=True)
-        center = np.array([(lo + hi) / 2 if a in self.angles else 0.0 for a, lo, hi in ends])
+        ends = zip(self.axes, self._numbers, strict=True)
+        center = [(lo + hi) / 2 if a in self.angles else 0.0 for a, (lo, hi) in ends]
         q = []
-        for d, lo, hi, c in zip(
-            _offsets(x, t, center, self.velocity, self.axes, self.angles, xp), self.low, self.high, center, strict=True
-        ):
-            q.append(xp.maximum(float(lo - c) - d, d - float(hi - c)))
+        for d, (lo, hi), c in zip(self._offsets(x, t, center, xp), self._numbers, center, strict=True):
+            q.append(xp.maximum(lo - c - d, d - (hi - c)))
         outside = xp.sqrt(sum(xp.square(xp.maximum(v, 0.0)) for v in q) + 1e-18) - 1e-9
         return xp.maximum(outside, 0.0) + xp.minimum(reduce(xp.maximum, q), 0.0)
 
@@ -145,15 +149,12 @@ class Polytope(_Moving):
                 f"Polytope: normals {A.shape} and offsets {b.shape}; expected [k, d], none of them zero, and [k]"
             )
         self._check(A.shape[1])
-        object.__setattr__(self, "normals", A / length[:, None])
-        object.__setattr__(self, "offsets", b / length)
+        A, b = A / length[:, None], b / length
+        self._set(normals=A, offsets=b, _numbers=tuple(zip(A.tolist(), b.tolist(), strict=True)))
 
     def level(self, x: Any, t: Any = 0.0, xp: Any = NUMPY) -> Any:
-        d = _offsets(x, t, np.zeros(len(self.axes)), self.velocity, self.axes, (), xp)
-        faces = [
-            sum(float(a) * v for a, v in zip(n, d, strict=True)) - float(b)
-            for n, b in zip(self.normals, self.offsets, strict=True)
-        ]
+        d = self._offsets(x, t, (0.0,) * len(self.axes), xp)
+        faces = [sum(a * v for a, v in zip(n, d, strict=True)) - b for n, b in self._numbers]
         return reduce(xp.maximum, faces)
 
 

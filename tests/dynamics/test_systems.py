@@ -114,6 +114,15 @@ def test_beliefs_fit_their_systems(name):
     assert (belief.log_prob(outside) == -np.inf).all() or not (belief.x_sd > 0).any()
 
 
+def test_backends_wrap_alike():
+    a = np.random.default_rng(0).uniform(-40, 40, 200)
+    z = torch.tensor([*a, np.nan, np.pi, 0.0], dtype=torch.float64, requires_grad=True)
+    out = TORCH.wrap(z)
+    np.testing.assert_allclose(out.detach().numpy(), NUMPY.wrap(z.detach().numpy()), atol=1e-13)
+    (slope,) = torch.autograd.grad(out[:-3].sum(), z)
+    assert (slope[:-3] == 1).all()
+
+
 def test_angles_are_wrapped_in_differences():
     system = hovercraft()
     a, b = np.zeros(9), np.zeros(9)

@@ -1,5 +1,7 @@
 """Many plans at once: the same motion as one by one, on levels, gradients, refusals."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -90,12 +92,18 @@ def test_single_precision_is_close_and_compiled_is_the_same():
 
 
 @pytest.mark.slow
-def test_compiled_equals_eager():
+@pytest.mark.parametrize("substeps", [1, 4])
+def test_compiled_equals_eager(substeps):
+    """Steps compiled together and one by one; a set that moves; parameters that change."""
     case = system("car")
-    draw = case.start.sample(64, 1, np.random.default_rng(0))
-    region, refs = Ball([1.0, 0.0], 0.5), [case.reference, case.reference]
-    eager = push_plans(case.loop, draw, refs, np.inf, region)
-    fast = push_plans(case.loop, draw, refs, np.inf, region, compiled=True)
+    loop = replace(case.loop, substeps=substeps)
+    draw = case.start.sample(67, 1, np.random.default_rng(0))
+    draw = Draw(draw.x, draw.theta * np.array([1.0, 0.5, 0.0])[:, None])
+    region, refs = Ball([1.0, 0.0], 0.5, velocity=[-0.1, 0.0]), plans(loop, 2, 10)
+    eager, fast = (push_plans(loop, draw, refs, 0.3, region, keep=True, compiled=c) for c in (False, True))
+    assert eager.states is not None and fast.states is not None
+    assert fast.states.shape == (10 * substeps + 1, 3, 2, 67)
+    torch.testing.assert_close(fast.states, eager.states, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(fast.worst, eager.worst, atol=1e-5, rtol=1e-5)
 
 

@@ -62,11 +62,11 @@ def _error_car(name: str, k: Gains, growth: tuple[Quantity, ...], reach: float) 
 
     def f(t, x, u, theta, xp):
         v_ref, w_ref = u
-        return error_rates(x, v_ref, w_ref, k, sum(theta), xp)
+        return error_rates(x, v_ref, w_ref, k, theta[0] if len(theta) else 0.0, xp)
 
     def divergence(t, x, u, theta, xp):
         v_ref, _ = u
-        return error_divergence(x, v_ref, k, sum(theta), xp)
+        return error_divergence(x, v_ref, k, theta[0] if len(theta) else 0.0, xp)
 
     states = (_reach("ex", reach), _reach("ey", reach), HEADING)
     return Equations(name, states, (SPEED, TURN), growth, f, dt=0.1, substeps=4, divergence=divergence)

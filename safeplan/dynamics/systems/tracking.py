@@ -28,10 +28,15 @@ def errors(pose: tuple, ref: tuple, xp: Any) -> tuple:
     return c * (rx - px) + s * (ry - py), -s * (rx - px) + c * (ry - py), ryaw - yaw
 
 
+def _law(ex: Any, ey: Any, c: Any, s: Any, v_ref: Any, w_ref: Any, k: Gains) -> tuple:
+    """(v, w) where c and s are cos and sin of eth."""
+    return v_ref * c + k.k1 * ex, w_ref + v_ref * (k.k2 * ey + k.k3 * s)
+
+
 def speeds(e: tuple, v_ref: Any, w_ref: Any, k: Gains, xp: Any) -> tuple:
     """Commanded (v, w) at planar errors `e`."""
     ex, ey, eth = e
-    return v_ref * xp.cos(eth) + k.k1 * ex, w_ref + v_ref * (k.k2 * ey + k.k3 * xp.sin(eth))
+    return _law(ex, ey, xp.cos(eth), xp.sin(eth), v_ref, w_ref, k)
 
 
 def climb(ez: Any, vz_ref: Any, k: Gains) -> Any:
@@ -42,10 +47,11 @@ def climb(ez: Any, vz_ref: Any, k: Gains) -> Any:
 def error_rates(e: tuple, v_ref: Any, w_ref: Any, k: Gains, growth: Any, xp: Any) -> tuple:
     """d/dt of (ex, ey, eth) under the law; `growth` (1/s) feeds the position error back onto itself, 0 in the ideal."""
     ex, ey, eth = e
-    v, w = speeds(e, v_ref, w_ref, k, xp)
+    c, s = xp.cos(eth), xp.sin(eth)
+    v, w = _law(ex, ey, c, s, v_ref, w_ref, k)
     return (
-        w * ey - v + v_ref * xp.cos(eth) + growth * ex,
-        -w * ex + v_ref * xp.sin(eth) + growth * ey,
+        w * ey - v + v_ref * c + growth * ex,
+        -w * ex + v_ref * s + growth * ey,
         w_ref - w,
     )
 

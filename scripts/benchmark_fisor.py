@@ -108,6 +108,7 @@ class Floor:
             learner.update(source.batch(1, seed), generator)
         self.flops, self.clock, calls = recorder.flops(), Clock(device), recorder.calls
         calls = [(f, tuple(a.detach() if isinstance(a, torch.Tensor) else a for a in args), k) for f, args, k in calls]
+        self.operands = calls  # a graph does not keep what it reads
 
         def run() -> None:
             for func, args, kwargs in calls:

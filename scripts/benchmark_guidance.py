@@ -122,11 +122,13 @@ def timed(work: Callable[[], Any], seconds: float, device: str) -> float:
         torch.cuda.synchronize()
         return time.perf_counter()
 
-    work()  # caches and clocks of the one before are not this one's
-    clock = time.process_time if device == "cpu" else time.perf_counter
+    begin = now()
+    work()  # leaves caches and clocks as they are in a run
+    once = now() - begin
+    if once > seconds:
+        return once
     count, begin = 0, now()
-    until = clock() + seconds
-    while count == 0 or clock() < until:
+    while count * once < seconds:
         work()
         count += 1
     return (now() - begin) / count

@@ -56,10 +56,10 @@ MANY = "policy.batch=256"  # a GPU takes them in the time of a few
 SETS = {
     "mnist": parts(image(3600, 32), image(800, 16, decays=False), classifier(1000, 16, 1), classifier(2000, 32, 0)),
     "fashion": parts(
-        image(6000, 32, MANY), image(1500, 16, MANY, decays=False), classifier(2000, 16, 1), classifier(4000, 32, 0)
+        image(4000, 32, MANY), image(1000, 16, MANY, decays=False), classifier(1500, 16, 1), classifier(3000, 32, 0)
     ),
     "cifar10": parts(
-        image(6000, 48, MANY), image(2000, 24, MANY, decays=False), classifier(4000, 32, 1), classifier(8000, 64, 0)
+        image(4000, 48, MANY), image(1000, 24, MANY, decays=False), classifier(2500, 32, 1), classifier(4000, 64, 0)
     ),
 }
 

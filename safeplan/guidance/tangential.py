@@ -39,4 +39,4 @@ class TCFG(CFG):
         kept = (dot(u, axis) * axis).to(c0.dtype)
         w = gain(scale_at(self.w, ctx.sigma), c0)
         d = kept + w * (c - kept) - c
-        return guided.shift(over(d, ctx.a.to(c0.dtype).expand_as(d))), state
+        return guided.shift(over(d, ctx.a.to(d).expand_as(d))), state

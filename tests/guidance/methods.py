@@ -1,12 +1,14 @@
 """Small networks for the three shapes of samples, and one example of every method, for tests that run them all."""
 
-from dataclasses import dataclass
+import copy
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from safeplan.diffusion import Branch, Denoiser, VPCosine
+from safeplan.diffusion.cond import as_cond
 from safeplan.diffusion.guidance import Guidance
 from safeplan.guidance import (
     APG,
@@ -96,6 +98,15 @@ class Domain:
 
     def decode(self, x: Tensor) -> Tensor:
         return 2.0 * x + 0.5
+
+    def to(self, device: str) -> "Domain":
+        """The same there; the networks of this one stay where they are."""
+        move = lambda leaves: {k: v.to(device) for k, v in leaves.items()}  # noqa: E731
+        nets = {k: replace(v, net=copy.deepcopy(v.net).to(device)) for k, v in self.nets.items()}
+        conds = {
+            k: move(v) if isinstance(v, dict) else v._replace(leaves=move(v.leaves)) for k, v in self.conds.items()
+        }
+        return Domain(self.name, nets, self.noise.to(device), move(self.cond), conds)
 
 
 def domain(name: str, dtype: torch.dtype = torch.float64) -> Domain:

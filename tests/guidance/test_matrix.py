@@ -47,6 +47,17 @@ def test_every_cell_runs_or_is_refused_by_name(name, shape, dtype):
         torch.testing.assert_close(x.double(), run(domain(shape, F64), (methods()[name],)), rtol=1e-2, atol=2e-3)
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_gpu_agrees(name, shape):
+    d = domain(shape)
+    if methods()[name].requires - caps(d):
+        return  # refused by name: see above
+    want = run(d, (methods()[name],))
+    torch.testing.assert_close(run(d.to("cuda"), (methods()[name],)).cpu(), want, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_rows_do_not_see_each_other(name):
     """Two rows alone give what they give in the batch: no reduction runs over the batch."""

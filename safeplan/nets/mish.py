@@ -26,7 +26,9 @@ def mish(x: Tensor) -> Tensor:
         return _Mish.apply(x)  # pyright: ignore[reportReturnType]
     out = torch.empty_like(x)
     for (v, y), e, t in _pieces(x, out):
-        _value(v, y, e, t)
+        torch.clamp(v, max=FLAT, out=e).exp_().add_(1.0)
+        torch.mul(e, e, out=t).add_(1.0)  # n + 2; mish is x - 2 x / (n + 2)
+        torch.addcdiv(v, v, t, value=-2.0, out=y)
     return out
 
 
@@ -37,10 +39,12 @@ class _Mish(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor) -> Tensor:
         out, slope = torch.empty_like(x), torch.empty_like(x)
         for (v, y, g), e, t in _pieces(x, out, slope):
-            _value(v, y, e, t)
+            torch.exp(torch.clamp(v, max=FLAT, out=g), out=e)
+            torch.add(e, 2.0, out=t).mul_(e).add_(2.0).reciprocal_()  # 1 / (n + 2); mish is x (1 - 2 t)
+            torch.addcmul(v, v, t, value=-2.0, out=y)
             # with u = e t the derivative is 1 - 2 t + 4 x u (u + t)
-            e.mul_(t)
-            torch.add(e, t, out=g).mul_(e).mul_(v)
+            g.mul_(e.mul_(t))
+            g.mul_(e.add_(t))
             torch.add(t.mul_(-2.0).add_(1.0), g, alpha=4.0, out=g)
         ctx.save_for_backward(slope)
         return out
@@ -60,10 +64,3 @@ def _pieces(*tensors: Tensor) -> Iterator[tuple[list[Tensor], Tensor, Tensor]]:
         part = [v[i : i + PIECE] for v in flat] if entries > PIECE else flat
         n = len(part[0])
         yield part, (e if n == len(e) else e[:n]), (t if n == len(t) else t[:n])
-
-
-def _value(x: Tensor, out: Tensor, e: Tensor, t: Tensor) -> None:
-    """Mish of `x` into `out`, exp(x) into `e` and 1 / (n + 2) into `t`; mish is x (1 - 2 t)."""
-    torch.clamp(x, max=FLAT, out=e).exp_()
-    torch.add(e, 2.0, out=t).mul_(e).add_(2.0).reciprocal_()
-    torch.addcmul(x, x, t, value=-2.0, out=out)

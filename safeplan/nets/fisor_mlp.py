@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from safeplan.nets.dropout import Dropout
 from safeplan.nets.mish import mish
 from safeplan.nets.mlp import xavier
 
@@ -16,7 +17,7 @@ class Block(nn.Module):
 
     def __init__(self, width: int, dropout: float) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout: nn.Module = Dropout(dropout)
         self.norm = nn.LayerNorm(width, eps=1e-6)
         self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
         for layer in (self.up, self.down):  # flax's default: normal cut at two sd, variance 1 / inputs

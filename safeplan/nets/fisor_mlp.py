@@ -30,6 +30,8 @@ class Block(nn.Module):
         if 16 <= len(x) <= FEW and not torch.is_grad_enabled() and x.device.type == "cpu" and x.dtype == torch.float32:
             u = torch.addmm(self.up.bias[:, None], self.up.weight, h.mT)
             return x + torch.addmm(self.down.bias[:, None], self.down.weight, mish(u)).mT
+        if x.device.type == "cpu":  # there the bias is added on the way
+            return x + self.down(mish(nn.functional.linear(h, self.up.weight), self.up.bias))
         return x + self.down(mish(self.up(h)))
 
 

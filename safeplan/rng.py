@@ -31,6 +31,11 @@ def sample_generators(seed: int, n: int, *path: int | str) -> list[torch.Generat
 
 
 def randn(generators: list[torch.Generator], shape: tuple[int, ...], **kw) -> torch.Tensor:
-    """Standard normal noise `[B, *shape]`, row i drawn from generator i (on the CPU, then moved)."""
+    """Standard normal noise `[B, *shape]`, row i drawn from generator i (on the CPU, then moved).
+
+    One generator for all rows draws them at once.
+    """
     device, dtype = kw.get("device", "cpu"), kw.get("dtype", torch.float32)
+    if len(generators) > 1 and all(g is generators[0] for g in generators):
+        return torch.randn((len(generators), *shape), generator=generators[0], dtype=dtype).to(device)
     return torch.stack([torch.randn(shape, generator=g, dtype=dtype) for g in generators]).to(device)

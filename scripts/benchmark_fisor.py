@@ -1,6 +1,6 @@
 """Speed of FISOR: an update over the floor that its matrix products set, and the time to choose an action.
 
-  python scripts/benchmark_fisor.py                  # CPU: eager, compiled, bfloat16; a few minutes, most of it compiling
+  python scripts/benchmark_fisor.py                  # CPU: eager, compiled, bfloat16; a few minutes
   python scripts/benchmark_fisor.py --device cuda    # GPU: eager, graph, graph with tf32 or bfloat16; about a minute
   python scripts/benchmark_fisor.py --quick          # a few rounds, nothing compiled
 

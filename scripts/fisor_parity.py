@@ -321,7 +321,7 @@ def schedules(gold: Gold) -> Iterator[Row]:
 
 @contextmanager
 def replayed(*stored: Tensor) -> Iterator[None]:
-    """The rows of the stored arrays, one after the other, in place of what the generators would draw."""
+    """The entries of the stored arrays, one after the other, in place of what the generators would draw."""
     rows = iter([row for array in stored for row in array])
     with patch.object(torch, "randn", lambda *a, **k: next(rows)):
         yield
@@ -354,16 +354,16 @@ def chain(gold: Gold, title: str, group: str, agent: Fisor, states: Tensor) -> I
         t = torch.full((len(start),), float(grid.steps - 1 - k))
         with torch.no_grad():
             eps.append(error(agent.nets["actor_ema"](start, t, {"obs": states}), g["eps_hat"][k]))
-        with replayed(g["z"][k]):
+        with replayed(g["z"][k][None]):
             part = Grid(grid.a[k : k + 2], grid.s[k : k + 2])
             one.append(error(ddpm(ema, start / grid.s[k], part, {"obs": states}, **options), g["x_preclip"][k]))
     yield worst(f"{title}: noise of each step", eps)
     yield worst(f"{title}: each step from its stored input", one)
-    with replayed(*g["z"]):
+    with replayed(g["z"]):
         ddpm(ema, g["x_T"] / grid.s[0], grid, {"obs": states}, clip=(-1.0, 1.0), **options,
              callback=lambda k, x: whole.append(error(x, g["x"][k])))  # fmt: skip
     yield worst(f"{title}: the whole chain", whole)
-    with replayed(g["x_T"][None], *g["z"]):
+    with replayed(g["x_T"][None], g["z"]):
         got = agent.sample(states, torch.Generator())
     yield worst(f"{title}: actions", [error(got, g["final"] if "final" in g else g["candidates"])])
 
@@ -380,7 +380,7 @@ def selection(gold: Gold) -> Iterator[Row]:
         row = error(select(q_h, q, pick)[clear], g[f"idx_{pick}"][clear])
         taken = [Row(row.error, row.entries, int((~clear).sum()))]
         e = tensors(gold, "eval/")
-        with replayed(e["x_T"][None], *e["z"]):
+        with replayed(e["x_T"][None], e["z"]):
             action = agent.act(e["state"], torch.Generator(), pick=pick)
         yield worst(f"{pick}: candidate taken, action", [*taken, error(action, e[f"action_{pick}"])])
 

@@ -1,6 +1,6 @@
 """Settings of FISOR: ours by default, `official()` as the authors' code has them, one set for all its tasks [fisor]."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from safeplan.errors import ConfigError
@@ -94,6 +94,12 @@ class FisorConfig:
             raise ConfigError(
                 f"fisor.satisfying is {self.satisfying} and violating {self.violating}, expected one below, one above 0"
             )
+
+
+def stored(config: FisorConfig) -> dict[str, Any]:
+    """What checkpoints keep; what came later is left out at its default, so that runs begun before it go on."""
+    later = {"precision": "float32", "graph": "auto"}
+    return {k: v for k, v in asdict(config).items() if k not in later or v != later[k]}
 
 
 def official(**changes: Any) -> FisorConfig:

@@ -1,7 +1,7 @@
 """What a trained FISOR is asked: values, weights, and which action to take [fisor]."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -11,9 +11,11 @@ from safeplan.data import Normalizer
 from safeplan.diffusion import Denoiser, FisorVP, Guidance, ddpm
 from safeplan.errors import ShapeError
 from safeplan.feasibility import losses
+from safeplan.feasibility.ancestral import ancestral
 from safeplan.feasibility.config import FisorConfig
 from safeplan.feasibility.networks import build_networks
 from safeplan.feasibility.select import select
+from safeplan.nets.fisor_mlp import FisorMLP
 
 
 class Critics(NamedTuple):
@@ -58,6 +60,7 @@ class FisorPolicy:
         self._call: dict[str, Any] = {k: torch.compile(n) if c.compile else n for k, n in self.nets.items()}
         self.path = FisorVP(c.steps, schedule=c.schedule)
         self._grid = self.path.grid(c.steps)
+        self._actor_ema = cast(FisorMLP, self.nets["actor_ema"])
 
     def denoiser(self, name: str) -> Denoiser:
         """`actor` or `actor_ema` as a denoiser of actions."""
@@ -153,7 +156,10 @@ class FisorPolicy:
     def _sample(self, obs: Tensor, generator: torch.Generator, chain: Chain) -> Tensor:
         if callable(chain):
             chain = chain(Critics(lambda a: self.scores(obs, a)[0], lambda a: self.scores(obs, a)[1]))
+        generators = [generator] * len(obs)
         noise = torch.randn(len(obs), self.act_size, generator=generator, device=generator.device).to(self.device)
+        if not chain and not self.config.compile:
+            return ancestral(self._actor_ema, self._grid, obs, noise, generators)
         return ddpm(
             self.denoiser("actor_ema"),
             noise / self._grid.s[0],  # the official code starts from unit noise, though s is a little less than 1 there
@@ -162,5 +168,5 @@ class FisorPolicy:
             tuple(chain),
             variance="beta",
             clip=(-1.0, 1.0),
-            generators=[generator] * len(obs),
+            generators=generators,
         )

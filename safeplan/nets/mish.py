@@ -1,4 +1,4 @@
-"""Mish, `x tanh(softplus(x))`, without the logarithm and the hyperbolic tangent where they are what takes the time."""
+"""Mish, `x tanh(softplus(x))`, without the logarithm and the hyperbolic tangent that take a CPU most of its time."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,26 +7,30 @@ import torch
 from torch import Tensor
 
 PIECE = 1 << 16  # entries worked on at a time: with their intermediate results they stay in a core's cache
-FLAT = 20.0  # beyond it mish(x) is x in float32
+FLAT = 40.0  # beyond it mish(x) is x in float32, and the square of its exponential still a number
 
 
-def mish(x: Tensor) -> Tensor:
-    """Mish of `x`, any shape; rounding apart, `torch.nn.functional.mish`.
+def mish(x: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Mish of `x + bias`, `[..., N]` and `[N]`; rounding apart, `torch.nn.functional.mish`.
 
-    With e = exp(x), tanh(softplus(x)) is n / (n + 2), n = e (e + 2). On the CPU in float32 that is computed piece by
-    piece, the derivative with it where a gradient is asked for; elsewhere torch's own kernel is as good.
+    With e = exp(x), tanh(softplus(x)) is n / (n + 2), n = e (e + 2). On a CPU that is computed piece by piece, the
+    derivative with it where a gradient is asked for, in float32 also for bfloat16. Elsewhere torch's own is as good.
     """
     if torch.compiler.is_compiling():
+        x = x if bias is None else x + bias
         e = x.clamp(max=FLAT).exp()
         n = e * (e + 2.0)
         return x * (n / (n + 2.0))
-    if x.device.type != "cpu" or x.dtype != torch.float32 or not x.is_contiguous():
-        return torch.nn.functional.mish(x)
-    if torch.is_grad_enabled() and x.requires_grad:
-        return _Mish.apply(x)  # pyright: ignore[reportReturnType]
+    if x.device.type != "cpu" or x.dtype not in (torch.float32, torch.bfloat16) or not x.is_contiguous():
+        return torch.nn.functional.mish(x if bias is None else x + bias)
+    if torch.is_grad_enabled() and (x.requires_grad or (bias is not None and bias.requires_grad)):
+        return _Mish.apply(x, bias)  # pyright: ignore[reportReturnType]
     out = torch.empty_like(x)
-    for (v, y), e, t in _pieces(x, out):
-        _value(v, y, e, t)
+    for (v, y), room, e, t in _pieces(x, out):
+        z = _moved(v, bias, room)
+        torch.clamp(z, max=FLAT, out=e).exp_().add_(1.0)
+        torch.mul(e, e, out=t).add_(1.0)  # n + 2; mish is x - 2 x / (n + 2)
+        torch.addcdiv(z, z, t, value=-2.0, out=y)
     return out
 
 
@@ -34,36 +38,40 @@ class _Mish(torch.autograd.Function):
     """Keeps the derivative, not its argument: what goes back is one product."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, bias: Tensor | None) -> Tensor:
         out, slope = torch.empty_like(x), torch.empty_like(x)
-        for (v, y, g), e, t in _pieces(x, out, slope):
-            _value(v, y, e, t)
+        for (v, y, g), room, e, t in _pieces(x, out, slope):
+            z = _moved(v, bias, room)
+            torch.clamp(z, max=FLAT, out=e).exp_()
+            torch.add(e, 2.0, out=t).mul_(e).add_(2.0).reciprocal_()  # 1 / (n + 2); mish is x (1 - 2 t)
+            torch.addcmul(z, z, t, value=-2.0, out=y)
             # with u = e t the derivative is 1 - 2 t + 4 x u (u + t)
-            e.mul_(t)
-            torch.add(e, t, out=g).mul_(e).mul_(v)
-            torch.add(t.mul_(-2.0).add_(1.0), g, alpha=4.0, out=g)
+            torch.mul(z, e.mul_(t), out=room).mul_(e.add_(t))
+            torch.add(t.mul_(-2.0).add_(1.0), room, alpha=4.0, out=g)
         ctx.save_for_backward(slope)
         return out
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        return grads[0] * ctx.saved_tensors[0]
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None]:
+        back = grads[0] * ctx.saved_tensors[0]
+        return back, back.sum_to_size(back.shape[-1:]) if ctx.needs_input_grad[1] else None
 
 
-def _pieces(*tensors: Tensor) -> Iterator[tuple[list[Tensor], Tensor, Tensor]]:
-    """The same pieces of all, and two of their size to work in."""
-    flat = [v.view(-1) for v in tensors]
-    entries = len(flat[0])
-    e, t = (torch.empty(min(PIECE, entries)) for _ in range(2))
-    for i in range(0, entries, PIECE):
-        part = [v[i : i + PIECE] for v in flat] if entries > PIECE else flat
-        n = len(part[0])
-        yield part, (e if n == len(e) else e[:n]), (t if n == len(t) else t[:n])
+def _pieces(*tensors: Tensor) -> Iterator[tuple[list[Tensor], Tensor, Tensor, Tensor]]:
+    """The same rows of all, and three float32 tensors of their size to work in."""
+    flat = [v.view(-1, v.shape[-1]) if v.numel() else v.view(0, 1) for v in tensors]
+    rows, width = flat[0].shape
+    step = max(PIECE // width, 1)
+    work = torch.empty(3, min(step, rows), width)
+    for i in range(0, rows, step):
+        part = [v[i : i + step] for v in flat] if rows > step else flat
+        z, e, t = work[:, : len(part[0])].unbind()
+        yield part, z, e, t
 
 
-def _value(x: Tensor, out: Tensor, e: Tensor, t: Tensor) -> None:
-    """Mish of `x` into `out`, exp(x) into `e` and 1 / (n + 2) into `t`; mish is x (1 - 2 t)."""
-    torch.clamp(x, max=FLAT, out=e).exp_()
-    torch.add(e, 2.0, out=t).mul_(e).add_(2.0).reciprocal_()
-    torch.addcmul(x, x, t, value=-2.0, out=out)
+def _moved(x: Tensor, bias: Tensor | None, room: Tensor) -> Tensor:
+    """`x + bias` in float32; `room` is used where that is not `x` itself."""
+    if bias is not None:
+        return torch.add(x, bias, out=room)
+    return x if x.dtype == torch.float32 else room.copy_(x)

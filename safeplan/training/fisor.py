@@ -1,7 +1,6 @@
 """FISOR as a learner of the training loop."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor
 from safeplan.data import Log, Normalizer
 from safeplan.errors import CheckpointError, ConfigError
 from safeplan.feasibility import Fisor, FisorConfig, FisorPolicy, columns, reward_scale
+from safeplan.feasibility.config import stored
 from safeplan.feasibility.graphed import GraphedFisor, fisor_class
 from safeplan.feasibility.networks import inference_networks, load_inference
 from safeplan.training.sources import TransitionSource
@@ -23,7 +23,7 @@ class FisorLearner:
     def __init__(self, agent: Fisor, reward_scale: float = 1.0):
         self.agent = agent
         facts = {"obs_size": agent.obs_size, "act_size": agent.act_size, "reward_scale": reward_scale}
-        self.config: dict[str, Any] = {"fisor": asdict(agent.config), **facts}
+        self.config: dict[str, Any] = {"fisor": stored(agent.config), **facts}
 
     def update(self, batch: dict[str, Tensor], generator: torch.Generator) -> Mapping[str, Tensor]:
         return self.agent.update(batch, generator)

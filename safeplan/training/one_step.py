@@ -11,6 +11,7 @@ from safeplan.data import Log
 from safeplan.errors import CheckpointError, ConfigError, ShapeError
 from safeplan.feasibility import FisorPolicy
 from safeplan.feasibility.budget import draw_shares
+from safeplan.feasibility.config import stored
 from safeplan.feasibility.networks import inference_networks
 from safeplan.feasibility.one_step import OneStepConfig, OneStepPolicy
 from safeplan.rng import fold
@@ -91,4 +92,4 @@ def one_step_from_log(
     facts = {"obs_size": teacher.obs_size, "act_size": teacher.act_size, "reward_scale": teacher.reward_scale}
     facts |= {"sha256": origin} if origin else {}
     source = TransitionSource({"observations": log.observations}, config.batch, log.digest(), teacher.device)
-    return OneStepLearner(policy, {"fisor": asdict(teacher.config), **facts}), source
+    return OneStepLearner(policy, {"fisor": stored(teacher.config), **facts}), source

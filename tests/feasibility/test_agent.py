@@ -10,6 +10,7 @@ import torch
 from safeplan.data import Log, Normalizer
 from safeplan.errors import ConfigError, DataError, ShapeError
 from safeplan.feasibility import Fisor, FisorConfig, FisorPolicy, columns, reward_scale
+from safeplan.guidance import Barrier
 from safeplan.rng import torch_rng
 
 SMALL = FisorConfig(batch=64, critic_rows=32, hidden=16, actor_width=16, actor_blocks=1, candidates=4)
@@ -142,6 +143,17 @@ def test_shapes_kinds_and_range_of_actions():
         agent.q_h(many, torch.zeros(5, 3))
     with pytest.raises(ShapeError, match="normalizer has 4"):
         Fisor(3, 2, SMALL, normalizer=Normalizer.identity(4))
+
+
+@pytest.mark.parametrize("schedule", ["vp", "cosine"])
+def test_unguided_actions_are_those_of_the_sampler_that_guidance_uses(schedule):
+    """The same draws, and the same actions but for rounding, as a chain that changes nothing."""
+    agent = Fisor(3, 2, replace(SMALL, schedule=schedule, steps=7))
+    obs = rand_batch(20)["observations"]
+    far = Barrier(lambda a: 100.0 + 0.0 * a.sum(-1), metric="identity")
+    one = agent.sample(obs, torch_rng(0))
+    assert one.std() > 0.1
+    torch.testing.assert_close(one, agent.sample(obs, torch_rng(0), chain=[far]), rtol=1e-4, atol=1e-5)
 
 
 def test_normalised_observations_are_only_a_change_of_units():

@@ -19,7 +19,6 @@ from tests.training.test_loop import assert_same, small_log
 SMALL = FisorConfig(
     batch=64, critic_rows=32, hidden=16, actor_width=16, actor_blocks=1, dropout=0.0, actor_decay_steps=9, lr=1e-2
 )
-CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
 
 def batch(i: int, device: str = "cpu") -> dict[str, torch.Tensor]:
@@ -32,9 +31,9 @@ def batch(i: int, device: str = "cpu") -> dict[str, torch.Tensor]:
     return {k: v.to(device) for k, v in made.items()}
 
 
-def assert_close(a: Fisor, b: Fisor, **kw: float) -> None:
+def assert_close(a: Fisor, b: Fisor) -> None:
     for (name, p), q in zip(a.nets.named_parameters(), b.nets.parameters(), strict=True):
-        torch.testing.assert_close(p, q, msg=lambda m, name=name: f"{name}: {m}", **kw)
+        torch.testing.assert_close(p, q, rtol=1e-4, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}")
 
 
 @pytest.mark.parametrize("change", [{}, {"skip_unweighted": False, "normalize_weights": False}, {"budget": 3.0}])
@@ -58,7 +57,7 @@ def test_what_is_captured_is_the_update(change):
             graphed.captured()
         obs = torch.cat([b["observations"], share[:, None]], -1) if share is not None else b["observations"]
         skipped += int((plain.weights(obs, b["actions"]) == 0).sum())
-        assert_close(plain, graphed, rtol=1e-4, atol=1e-6)
+        assert_close(plain, graphed)
         assert plain.actor_updates == graphed.actor_updates == 2 * (i + 1)
     assert skipped > 0 or change
     assert float(graphed._rates[1]) == pytest.approx(actor_lr(config, 7))
@@ -78,7 +77,7 @@ def test_what_the_device_does_not_have():
         fisor_from_log(small_log(), replace(TRAINED, graph="on"))
     with pytest.raises(ConfigError, match=r"'tf32', which device cpu does not have; use float32 or bfloat16"):
         fisor_from_log(small_log(), replace(TRAINED, precision="tf32"))
-    with pytest.raises(ConfigError, match="fisor.graph is 'yes', expected one of auto, on, off"):
+    with pytest.raises(ConfigError, match=r"fisor\.graph is 'yes', expected one of auto, on, off"):
         replace(SMALL, graph="yes")
     with pytest.raises(ConfigError, match="call update first"):
         GraphedFisor(3, 2, SMALL).replay()
@@ -90,7 +89,7 @@ def test_bfloat16_rounds_the_actor_alone_and_learns_alike():
     for precision in ("float32", "bfloat16"):
         agent = Fisor(3, 2, replace(SMALL, precision=precision, lr=3e-3, actor_decay_steps=0))
         found.append((agent, [agent.update(batch(i % 5), torch_rng(3, i)) for i in range(60)]))
-    (a, exact), (b, rounded) = found
+    (_, exact), (b, rounded) = found
     assert all(p.dtype == torch.float32 for p in b.nets.parameters())
     for key in ("loss_v", "loss_q", "loss_v_h", "loss_q_h"):
         assert all(torch.equal(x[key], y[key]) for x, y in zip(exact, rounded, strict=True))
@@ -99,7 +98,7 @@ def test_bfloat16_rounds_the_actor_alone_and_learns_alike():
     assert one[-20:].mean() < 0.9 * one[:5].mean()
 
 
-@CUDA
+@pytest.mark.gpu
 @pytest.mark.parametrize("change", [{}, {"budget": 3.0}, {"dropout": 0.1}])
 def test_replays_are_the_update(change):
     """Replay after replay what the same function does launched kernel by kernel, dropout too."""
@@ -115,11 +114,11 @@ def test_replays_are_the_update(change):
             launched = eager.captured()
         for key, value in launched.items():
             torch.testing.assert_close(found[key], value, rtol=1e-4, atol=1e-6)
-        assert_close(replayed, eager, rtol=1e-4, atol=1e-6)
+        assert_close(replayed, eager)
         assert replayed.actor_updates == eager.actor_updates and replayed.updates == i + 1
 
 
-@CUDA
+@pytest.mark.gpu
 @pytest.mark.parametrize("change", [{}, {"graph": "off"}, {"precision": "tf32"}, {"precision": "bfloat16"}])
 def test_a_resumed_run_on_a_gpu_is_the_unkilled_one(change, tmp_path):
     def go(run, updates):

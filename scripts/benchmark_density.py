@@ -334,7 +334,6 @@ def on_gpu(case: Case, rounds: int, quick: bool, out: Path) -> Report:
     made_with = provenance(torch.cuda.get_device_name())
     torch.set_num_threads(1)
     numba.set_num_threads(1)
-    torch.backends.cuda.matmul.allow_tf32 = False
     report = Report(copy_rate())
     print(f"{made_with['device']}: {report.bytes_per_s / 1e12:.2f} TB/s")
     eager = variants(case, False, "cuda")
@@ -364,7 +363,7 @@ def on_gpu(case: Case, rounds: int, quick: bool, out: Path) -> Report:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--rounds", type=int, default=None, help="default: 15, on a GPU 5")
+    parser.add_argument("--rounds", type=int, default=None, help="default: 15, on a GPU 3")
     parser.add_argument("--quick", action="store_true", help="no compiling, three rounds")
     parser.add_argument("--out", type=Path, default=None, help="default: in results, or with --quick in runs")
     args = parser.parse_args(argv)
@@ -372,7 +371,7 @@ def main(argv: list[str] | None = None) -> int:
     out = args.out or Path("runs" if args.quick else "results") / name
     case = replace(system("car"), loop=replace(system("car").loop, substeps=1))
     run = on_cpu if args.device == "cpu" else on_gpu
-    rounds = 3 if args.quick else 15 if args.device == "cpu" else 5
+    rounds = 3 if args.quick or args.device == "cuda" else 15
     report = run(case, rounds if args.rounds is None else args.rounds, args.quick, out)
     for a in report.aims():
         print(f"{a['aim']}: {'met' if a['met'] else 'MISSED'} ({a['note']})")

@@ -147,7 +147,7 @@ def cases(net: Denoiser, shape: tuple[int, ...], batch: int, cap: int, device: s
         branches = 1 + len({b for m, st in zip(chain, states, strict=True) for b in m.needs(ctx, st)})
         rows, tail = branches * batch, [1] * (x.ndim - 1)
         both = concat([cond, *[null] * (branches - 1)])
-        pieces = [torch.arange(i, min(i + cap, rows), device=device) for i in range(0, rows, cap)]
+        pieces = [slice(i, i + cap) for i in range(0, rows, cap)]
         inputs = [(x.repeat(branches, *tail)[i], both.take(i)) for i in pieces]
 
         def ours(chain: Any = chain, states: Any = states) -> Any:
@@ -207,7 +207,7 @@ def main() -> None:
         for net_name, (net, shape) in networks(device).items():
             x = torch.randn(64, *shape, generator=torch.Generator().manual_seed(0)).to(device)
             label = torch.arange(64, device=device) % CLASSES
-            cap = caps[net_name] = measured_row_cap(net, x, {"label": label}, largest=256)
+            cap = caps[net_name] = measured_row_cap(net, x, {"label": label}, largest=1024)
             print(f"{net_name}: row cap {cap}")
             for batch in args.batches:
                 work = cases(net, shape, batch, cap, device)

@@ -42,8 +42,8 @@ class Cond(NamedTuple):
             off[k] = off[k] | mask if k in off else mask
         return Cond(self.leaves, off, self.pin)
 
-    def take(self, rows: Tensor) -> "Cond":
-        """The rows `rows [R]` (indices)."""
+    def take(self, rows: Tensor | slice) -> "Cond":
+        """The rows `rows`: indices `[R]`, or a slice of neighbours, which copies nothing."""
         pin = self.pin
         if pin is not None:
             mask = pin.mask[rows] if pin.mask.ndim == pin.value.ndim and len(pin.mask) == len(pin.value) else pin.mask

@@ -192,7 +192,7 @@ def _stacked(net, rows, ctx, conds, perturbs, max_rows):
     else:
         parts = []
         for i in range(0, len(x), max_rows):
-            take = torch.arange(i, min(i + max_rows, len(x)), device=x.device)
+            take = slice(i, i + max_rows)  # views: nothing is copied
             piece = {p: m[take] for p, m in masks.items()} or None
             parts.append(net(x[take], ctx.a, ctx.s, cond.take(take), piece))
         x0 = torch.cat([p.x0 for p in parts])

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from safeplan.diffusion import Branch, Denoiser, VPCosine
-from safeplan.diffusion.cond import as_cond
 from safeplan.diffusion.guidance import Guidance
 from safeplan.guidance import (
     APG,

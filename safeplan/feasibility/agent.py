@@ -145,7 +145,8 @@ class Fisor(FisorPolicy):
         errors = (eps.to(noise.dtype) - noise).square().sum(-1)
         if lanes is not None:
             lanes.wait("weights")
-        return share * (weights * errors).mean()
+        loss = (weights * errors).mean()
+        return loss if share == 1.0 else share * loss
 
     def loss_v(self, obs: Tensor, actions: Tensor) -> Tensor:
         """V towards the upper expectile of the lower target head."""

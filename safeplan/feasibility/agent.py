@@ -68,14 +68,15 @@ class Fisor(FisorPolicy):
     ) -> dict[str, Tensor]:
         """An update with what is drawn given: steps `t [B]`, `noise [B, A]` and, with `config.budget`, `share [B]`.
 
-        The actor, the reward critics and the feasibility critics do not wait for each other: each has its lane.
+        The actor, the reward critics and the feasibility critics do not wait for each other: each has its lane. The
+        weights come from the critics before they step; the actor needs them only once it has predicted.
         """
         c, lanes = self.config, lanes or Lanes()
         if share is not None:
             batch = augment(batch, c.budget, share, c.violating, c.satisfying)
         with products(c.precision, self.device):
             obs, actions = self.encode(batch["observations"]), batch["actions"]
-            with torch.no_grad():
+            with lanes.aside("weights"), torch.no_grad():
                 raw = self._weights(obs, actions)
                 mean = raw.mean()
                 weights = raw / mean.clamp_min(TINY) if c.normalize_weights else raw
@@ -86,14 +87,17 @@ class Fisor(FisorPolicy):
             rows, losses_actor = len(obs) // c.actor_steps, []
             for i in range(c.actor_steps):
                 part = slice(i * rows, (i + 1) * rows)
-                losses_actor.append(self.actor_step(obs[part], actions[part], weights[part], t[part], noise[part]))
+                given = obs[part], actions[part], weights[part], t[part], noise[part]
+                losses_actor.append(self.actor_step(*given, lanes=lanes))
             lanes.join()
         return {"loss_actor": losses_actor[-1], **found, "weight": mean}
 
-    def actor_step(self, obs: Tensor, actions: Tensor, weights: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+    def actor_step(
+        self, obs: Tensor, actions: Tensor, weights: Tensor, t: Tensor, noise: Tensor, lanes: Lanes | None = None
+    ) -> Tensor:
         """One Adam step of the actor at the scheduled rate, and of its EMA."""
         self.nets["actor"].train()
-        loss = self.loss_actor(obs, actions, weights, t, noise)
+        loss = self.loss_actor(obs, actions, weights, t, noise, lanes)
         self.optimisers["actor"].param_groups[0]["lr"] = self._rate()
         self._step("actor", loss, self.config.ema_rate)
         self.actor_updates += 1
@@ -114,16 +118,18 @@ class Fisor(FisorPolicy):
     ) -> dict[str, Tensor]:
         """One Adam step each of V, Q (towards the new V), V_h, Q_h (towards the new V_h), and of the targets."""
         rate, lanes, found = self.config.target_rate, lanes or Lanes(), {}
-        with lanes.aside("reward"):
+        with lanes.aside("reward", "weights"):
             found["loss_v"] = self._step("v", self.loss_v(obs, actions))
             found["loss_q"] = self._step("q", self.loss_q(obs, actions, rewards, masks, next_obs), rate)
-        with lanes.aside("feasibility"):
+        with lanes.aside("feasibility", "weights"):
             found["loss_v_h"] = self._step("v_h", self.loss_v_h(obs, actions))
             found["loss_q_h"] = self._step("q_h", self.loss_q_h(obs, actions, h, masks, next_obs), rate)
         return found
 
     # ---------------------------------------------------------------- losses, 0-d
-    def loss_actor(self, obs: Tensor, actions: Tensor, weights: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+    def loss_actor(
+        self, obs: Tensor, actions: Tensor, weights: Tensor, t: Tensor, noise: Tensor, lanes: Lanes | None = None
+    ) -> Tensor:
         """Weighted noise regression, summed over action entries; rows of weight 0 count in the mean [fisor, eq. 14]."""
         share = 1.0
         if self.config.skip_unweighted and self.skips:
@@ -137,7 +143,10 @@ class Fisor(FisorPolicy):
         with actor_products(self.config.precision, self.device):
             eps = self._call["actor"](noisy, t, {"obs": obs})
         errors = (eps.to(noise.dtype) - noise).square().sum(-1)
-        return share * (weights * errors).mean()
+        if lanes is not None:
+            lanes.wait("weights")
+        loss = (weights * errors).mean()
+        return loss if share == 1.0 else share * loss
 
     def loss_v(self, obs: Tensor, actions: Tensor) -> Tensor:
         """V towards the upper expectile of the lower target head."""

@@ -39,7 +39,6 @@ class GraphedFisor(Fisor):
         self._names: tuple[str, ...] = ()
         self._values = torch.empty(0)
         self._rates = torch.full((self.config.actor_steps,), self.config.lr, device=self.device)
-        self._on_device()
 
     def update(self, batch: Mapping[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         """As `Fisor.update`, with other draws."""
@@ -95,15 +94,14 @@ class GraphedFisor(Fisor):
             optimiser.zero_grad(set_to_none=True)
         with torch.no_grad():
             torch._foreach_copy_(state, before)  # pyright: ignore[reportPrivateImportUsage]
+        self._mark(capturable=True)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             found = self.captured(lanes)
             self._names, self._values = tuple(found), torch.stack(list(found.values()))
         self._graph = graph
         self.updates, self.actor_updates = counts
-        for optimiser in self.optimisers.values():  # the graph has its rates; checkpoints keep a number
-            for group in optimiser.param_groups:
-                group["lr"] = self.config.lr
+        self._mark(capturable=False, lr=self.config.lr)  # the graph has its own; checkpoints are those of any device
 
     def _state(self) -> list[Tensor]:
         """Every tensor that an update changes."""
@@ -125,13 +123,11 @@ class GraphedFisor(Fisor):
         """The inverse of `state_dict`; the graph is captured anew."""
         self._graph = None
         super().load_state_dict(state)
-        self._on_device()
 
-    def _on_device(self) -> None:
-        """Optimisers count their steps on the GPU."""
+    def _mark(self, **settings: Any) -> None:
         for optimiser in self.optimisers.values():
             for group in optimiser.param_groups:
-                group["capturable"] = self.device.type == "cuda"
+                group.update(settings)
 
 
 def fisor_class(config: FisorConfig, device: str | torch.device) -> type[Fisor]:

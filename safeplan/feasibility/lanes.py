@@ -10,9 +10,12 @@ class Lanes:
     """One after the other, in the order of the program."""
 
     @contextmanager
-    def aside(self, name: str) -> Iterator[None]:
-        """What is inside may run beside what follows until `join`; it sees all that came before."""
+    def aside(self, name: str, *after: str) -> Iterator[None]:
+        """What is inside may run beside what follows; it sees all that came before here and in the lanes `after`."""
         yield
+
+    def wait(self, name: str) -> None:
+        """What follows sees all that ran in one lane."""
 
     def join(self) -> None:
         """What follows sees all that ran aside."""
@@ -26,14 +29,18 @@ class StreamLanes(Lanes):
         self.streams: dict[str, torch.cuda.Stream] = {}
 
     @contextmanager
-    def aside(self, name: str) -> Iterator[None]:
+    def aside(self, name: str, *after: str) -> Iterator[None]:
         if name not in self.streams:
             self.streams[name] = torch.cuda.Stream(self.device)
         stream = self.streams[name]
-        stream.wait_stream(torch.cuda.current_stream(self.device))
+        for before in (torch.cuda.current_stream(self.device), *(self.streams[k] for k in after)):
+            stream.wait_stream(before)
         with torch.cuda.stream(stream):
             yield
 
+    def wait(self, name: str) -> None:
+        torch.cuda.current_stream(self.device).wait_stream(self.streams[name])
+
     def join(self) -> None:
-        for stream in self.streams.values():
-            torch.cuda.current_stream(self.device).wait_stream(stream)
+        for name in self.streams:
+            self.wait(name)

@@ -225,6 +225,22 @@ def black_box(data: dict) -> str:
     return generic({"rows": rows, "note": f"The flow is above the linear model on {better}."})
 
 
+def image_effects(data: dict) -> str:
+    """Which of the known effects of guidance on images appear, and what was measured."""
+    found: dict[str, list[dict]] = {}
+    for e in data["effects"]:
+        found.setdefault(e["effect"], []).append(e)
+    says = [
+        f"- {effect}: "
+        + "; ".join(f"{'yes' if e['appears'] else '**not found**'} (`{e['run']}`: {e['note']})" for e in those)
+        for effect, those in found.items()
+    ]
+    s, device = data["settings"], data["made_with"]["device"]
+    n = next(iter(data["runs"].values()))["seeds"]
+    note = f"{n} x {s['n']:,} samples, {s['sampler']}, at most {s['nfe']} evaluations a sample, device {device}."
+    return "\n".join([*says, "", note])
+
+
 def images(data: dict) -> str:
     """Methods on images at equal cost, then which of the known effects appear."""
     columns = ("fd", "precision", "recall", "accuracy", "clipped", "saturation")
@@ -239,24 +255,13 @@ def images(data: dict) -> str:
             percent = key != "fd"
             row[key] = "-" if key not in r else worded(r[key], percent)
         rows.append(row)
-    found: dict[str, list[dict]] = {}
-    for e in data["effects"]:
-        found.setdefault(e["effect"], []).append(e)
-    says = [
-        f"- {effect}: "
-        + "; ".join(f"{'yes' if e['appears'] else '**not found**'} (`{e['run']}`: {e['note']})" for e in those)
-        for effect, those in found.items()
-    ]
-    s, device = data["settings"], data["made_with"]["device"]
-    n = next(iter(data["runs"].values()))["seeds"]
     note = (
-        f"{n} x {s['n']:,} samples, {s['sampler']}, at most {s['nfe']} evaluations a sample, device {device}; +- is "
-        f"half the 95 % interval. fd: Frechet distance to {s['real']:,} training images in features of a classifier "
-        "trained here that no guidance used: it compares within this table only. Steps after @ are given. Runs of a "
-        "seed share their noise, and effects are tested on paired samples. An evaluation of the weak net, half as wide "
-        "as the model, counts as one; the classifier that GFCG and EluCD ask is not counted."
+        f"+- is half the 95 % interval. fd: Frechet distance to {data['settings']['real']:,} training images in "
+        "features of a classifier trained here that no guidance used: it compares within this table only. Steps after @ "
+        "are given. Runs of a seed share their noise, and effects are tested on paired samples. An evaluation of the weak "
+        "net, half as wide as the model, counts as one; the classifier that GFCG and EluCD ask is not counted."
     )
-    return "\n\n".join([generic({"rows": rows}), "\n".join(says), note])
+    return "\n\n".join([generic({"rows": rows}), image_effects(data), note])
 
 
 def worded(v: dict, percent: bool) -> str:
@@ -361,6 +366,7 @@ FORMATS = {
     "dsrl_safety": offline,
     "fit_hovercraft": fit,
     "guidance_bench": bench,
+    "image_table_fashion": image_effects,
     "image_table_mnist": images,
     "point_robot_iou": unsafe_set,
 }

@@ -257,9 +257,9 @@ def images(data: dict) -> str:
         rows.append(row)
     note = (
         f"+- is half the 95 % interval. fd: Frechet distance to {data['settings']['real']:,} training images in "
-        "features of a classifier trained here that no guidance used: it compares within this table only. Steps after @ "
-        "are given. Runs of a seed share their noise, and effects are tested on paired samples. An evaluation of the weak "
-        "net, half as wide as the model, counts as one; the classifier that GFCG and EluCD ask is not counted."
+        "features of a classifier trained here that no guidance used: it compares within this table only. Steps after "
+        "@ are given. Runs of a seed share their noise, and effects are tested on paired samples. An evaluation of the "
+        "weak net, half as wide as the model, counts as one; the classifier that GFCG and EluCD ask is not counted."
     )
     return "\n\n".join([generic({"rows": rows}), image_effects(data), note])
 

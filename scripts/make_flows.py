@@ -26,8 +26,8 @@ RUNS = Path(__file__).resolve().parents[1] / "runs" / "density"
 TRAJECTORIES = 1000
 CARD = """# Learned flows of the density work
 
-| system | trajectories | updates | parameters | segment (s) | versions | data SHA-256 |
-| --- | --- | --- | --- | --- | --- | --- |
+| system | trajectories | updates | parameters | segment (s) | scales | versions | data SHA-256 |
+| --- | --- | --- | --- | --- | --- | --- | --- |
 {rows}
 
 **What for.** `safeplan.build.shipped_flow(NAME).push(x, theta, times)` gives states and log-gain of the closed loops in
@@ -36,7 +36,8 @@ CARD = """# Learned flows of the density work
 **Made with** `python scripts/make_flows.py`: simulated trajectories from Sobol starts, RK4.
 
 **Not guaranteed.** A flow knows the start box, the parameters and the controls that it was taught with; elsewhere it
-extrapolates. A probability from it is an estimate: `reach.certify_with_model` bounds what it may be off.
+extrapolates, and with scales at each time it is refused beyond its horizon. A probability from it is an estimate:
+`reach.certify_with_model` bounds what it may be off.
 Licence: Apache-2.0, as the code.
 """
 
@@ -58,9 +59,10 @@ def main() -> None:
         m = load_model(path)
         size = sum(t.numel() for k, t in m.tensors.items() if ".body." in k)
         made = ", ".join(f"{k} {v}" for k, v in sorted(m.info["versions"].items()))
+        scales = "mean and spread at each time" if "follows" in m.meta else "one"
         rows.append(
             f"| {path.stem} | {m.meta['facts']['trajectories']} | {m.info['step']} | {size:,} | "
-            f"{m.meta['segment_s']:g} | {made} | {m.info['data'][:16]} |"
+            f"{m.meta['segment_s']:g} | {scales} | {made} | {m.info['data'][:16]} |"
         )
     write_text(WEIGHTS / "README.md", CARD.format(rows="\n".join(rows)))
 

@@ -25,6 +25,7 @@ class FlowNet(nn.Module):
     center: Tensor
     spread: Tensor
     scale: Tensor
+    horizon_s = float("inf")  # up to when it may be asked
 
     def __init__(
         self,
@@ -54,7 +55,12 @@ class FlowNet(nn.Module):
         self.spread.copy_(torch.where(sd > 1e-9, 1.5 * sd, 1.0))
         self.scale.copy_(change.square().mean(0).sqrt())
 
-    def forward(self, x: Tensor, theta: Tensor, tau: Tensor) -> tuple[Tensor, Tensor]:
+    def units(self, tau: Tensor, begin: Tensor) -> Tensor:
+        """What an error counts in, `[n + 1]`: at every time the same."""
+        return self.scale.clamp_min(1e-9)
+
+    def forward(self, x: Tensor, theta: Tensor, tau: Tensor, begin: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """As above; when it begins makes no difference, since the equations do not depend on time."""
         if not self.residual:
             out = self.body(torch.cat([x, theta, tau[:, None]], -1))
             return out[:, : self.n], out[:, self.n] * tau

@@ -10,11 +10,14 @@ from torch import Tensor
 
 from safeplan.errors import CheckpointError, ConfigError
 from safeplan.nets.flow_net import FlowNet
+from safeplan.nets.following_flow_net import FollowingFlowNet, SpreadTable, gathers, spread_table
 from safeplan.reach.learned.flow import LearnedFlow
 from safeplan.reach.learned.trajectories import Trajectories
 from safeplan.rng import fold, torch_rng
 from safeplan.schema import in_range
 from safeplan.training.net_learner import NetLearner
+
+GATHERED = 0.1  # a state that ends with less than this share of its spread wants a net that follows the spread
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class FlowConfig:
 
 
 class PairSource:
-    """Batches of (state, parameters, duration) -> (state, log-gain) for `train`, all drawn from `(seed, step)`."""
+    """Batches of (state, parameters, begin, duration) -> (state, log-gain) for `train`, drawn from `(seed, step)`."""
 
     def __init__(self, data: Trajectories, config: FlowConfig, device: str | torch.device = "cpu") -> None:
         data.check()
@@ -59,7 +62,7 @@ class PairSource:
         self.digest = digest_of(data)
 
     def batch(self, step: int, seed: int) -> dict[str, Tensor]:
-        """Pairs number `step` under `seed`: x `[B, n]`, theta `[B, p]`, tau `[B]` (s), target `[B, n + 1]`."""
+        """Pairs number `step`: x `[B, n]`, theta `[B, p]`, begin and tau `[B]` (s), target `[B, n + 1]`."""
         g, size = torch_rng(seed, "pairs", step), self.config.batch
         run = torch.randint(len(self.values), (size,), generator=g)
         share = torch.rand(2, size, generator=g)
@@ -74,7 +77,8 @@ class PairSource:
         a, b = self.values[run, first], self.values[run, first + span]
         theta = self.theta[run, torch.clamp(first // self.stride, max=self.theta.shape[1] - 1)]
         target = torch.cat([b[:, :-1], (b - a)[:, -1:]], 1)
-        return {"x": a[:, :-1], "theta": theta, "tau": span * self.step_s, "target": target}
+        when = {"begin": first * self.step_s, "tau": span * self.step_s}
+        return {"x": a[:, :-1], "theta": theta, **when, "target": target}
 
     def longest(self, seed: int, most: int = 20_000) -> dict[str, Tensor]:
         """Pairs of the longest duration, which set the scales of a net."""
@@ -89,23 +93,32 @@ class PairSource:
 
 
 class FlowLearner(NetLearner):
-    """A `FlowNet` and its optimiser, behind the `Learner` protocol."""
+    """A flow net and its optimiser, behind the `Learner` protocol."""
 
     kind = "flow"
-    net: FlowNet
+    net: FlowNet | FollowingFlowNet
 
-    def __init__(self, net: FlowNet, config: FlowConfig, stretch_s: float, labelled: bool, facts: Mapping[str, Any]):
+    def __init__(
+        self,
+        net: FlowNet | FollowingFlowNet,
+        config: FlowConfig,
+        stretch_s: float,
+        labelled: bool,
+        facts: Mapping[str, Any],
+    ) -> None:
         self.net, self.settings, self.labelled = net, config, labelled
         shape = {"n": net.n, "p": net.p, "segment_s": net.segment_s, "stretch_s": _json(stretch_s)}
         self.config: dict[str, Any] = {"flow": asdict(config), **shape, "labelled": labelled, "facts": dict(facts)}
         self.config["flow"]["hidden"] = list(config.hidden)
+        if isinstance(net, FollowingFlowNet):
+            self.config["follows"] = {"steps": net.table.steps, "step_s": net.table.step_s}
         self.optimiser = torch.optim.Adam(net.parameters(), lr=config.lr, fused=True)
 
     def update(self, batch: Mapping[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         """One step of squared errors, each in units of its own change over a segment."""
-        state, gain = self.net(batch["x"], batch["theta"], batch["tau"])
-        scale = self.net.scale.clamp_min(1e-9)
-        error = (torch.cat([state, gain[:, None]], 1) - batch["target"]) / scale
+        state, gain = self.net(batch["x"], batch["theta"], batch["tau"], batch["begin"])
+        miss = torch.cat([state, gain[:, None]], 1) - batch["target"]
+        error = miss / self.net.units(batch["tau"], batch["begin"])
         if not self.labelled:
             error = error[:, :-1]
         loss = error.square().sum(1).mean()
@@ -117,7 +130,8 @@ class FlowLearner(NetLearner):
         """The flow on the tensors' device, ready for use."""
         try:
             config = FlowConfig(**{**meta["flow"], "hidden": tuple(meta["flow"]["hidden"])})
-            net = FlowNet(meta["n"], meta["p"], config.hidden, meta["segment_s"], activation=config.activation)
+            table = SpreadTable(meta["n"], **meta["follows"]) if "follows" in meta else None  # absent: one scale
+            net = _net(meta["n"], meta["p"], config, meta["segment_s"], table)
             net.load_state_dict({k.removeprefix("net."): v for k, v in tensors.items()})
             stretch = float("inf") if meta["stretch_s"] is None else float(meta["stretch_s"])
             flow = LearnedFlow(net, stretch, not meta["labelled"], meta["facts"])
@@ -125,6 +139,13 @@ class FlowLearner(NetLearner):
             raise CheckpointError(f"checkpoint does not fit this version's flow ({e}). Train again") from e
         net.to(next(iter(tensors.values())).device).eval().requires_grad_(False)
         return flow
+
+
+def _net(n: int, p: int, config: FlowConfig, segment_s: float, table: SpreadTable | None) -> FlowNet | FollowingFlowNet:
+    """With random weights and no scales yet; one that follows the spread when there is a table of it."""
+    if table is None:
+        return FlowNet(n, p, config.hidden, segment_s, activation=config.activation)
+    return FollowingFlowNet(FlowNet(n, p + 1, config.hidden, segment_s, activation=config.activation), table)
 
 
 def _json(stretch_s: float) -> float | None:
@@ -147,10 +168,15 @@ def flow_from_trajectories(
     config: FlowConfig | None = None,
     *,
     seed: int = 0,
+    follow: bool | None = None,
     device: str | torch.device = "cpu",
     facts: Mapping[str, Any] | None = None,
 ) -> tuple[FlowLearner, PairSource]:
     """Learner and source for `train`. Without `data.gain` the log-gain comes from the net's Jacobian.
+
+    Args:
+        follow: scale the states by their mean and spread at each time; the default is to where some state gathers to
+            less than a tenth of its spread.
 
     Raises:
         ShapeError, DataError: faults of the trajectories (`Trajectories.check`).
@@ -158,16 +184,16 @@ def flow_from_trajectories(
     config = config or FlowConfig()
     source = PairSource(data, config, device)
     reach = min(config.reach, source.stride, source.steps)
+    if follow is None:
+        follow = gathers(data.states, GATHERED)
+    table = spread_table(data.times, data.states, data.gain) if follow else None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(fold(seed, "flow", "init") % 2**63)
-        net = FlowNet(
-            data.states.shape[1],
-            data.theta.shape[2],
-            config.hidden,
-            reach * source.step_s,
-            activation=config.activation,
-        ).to(device)
+        net = _net(data.states.shape[1], data.theta.shape[2], config, reach * source.step_s, table).to(device)
     far = source.longest(seed)
-    change = far["target"] - torch.cat([far["x"], torch.zeros_like(far["tau"])[:, None]], 1)
-    net.fit_scales(torch.cat([far["x"], far["theta"]], 1), change)
+    if isinstance(net, FollowingFlowNet):
+        net.fit_scales(**far)
+    else:
+        change = far["target"] - torch.cat([far["x"], torch.zeros_like(far["tau"])[:, None]], 1)
+        net.fit_scales(torch.cat([far["x"], far["theta"]], 1), change)
     return FlowLearner(net, config, data.stretch_s, source.labelled, facts or {}), source

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from safeplan.errors import ShapeError
 from safeplan.nets.flow_net import FlowNet
+from safeplan.nets.following_flow_net import FollowingFlowNet
 from safeplan.reach.density import DensityFlow
 
 
@@ -22,14 +23,14 @@ class LearnedFlow:
     """State and log-gain at any time, from a `FlowNet`.
 
     Args:
-        net: of one segment.
+        net: of one segment; a `FollowingFlowNet` also knows when the segment begins.
         stretch_s: seconds for which a slice of the parameters holds; segments do not reach across.
         jacobian: take the log-gain from the network's own Jacobian, -log |det dPhi/dx|, instead of from its output:
             for a net that was taught by a simulator whose divergence nobody knows.
         facts: what it was taught with.
     """
 
-    net: FlowNet
+    net: FlowNet | FollowingFlowNet
     stretch_s: float = float("inf")
     jacobian: bool = False
     facts: dict[str, Any] | None = None
@@ -38,7 +39,8 @@ class LearnedFlow:
         """Particles `x [P, n]` with parameters `theta [P, S, p]` at ascending `times [T]` (s), differentiable in both.
 
         Raises:
-            ShapeError: particles or parameters that are not those of the net; times that descend or are negative.
+            ShapeError: particles or parameters that are not those of the net; times that descend, are negative, or
+                are beyond what a net that follows the spread was taught.
         """
         net = self.net
         if x.ndim != 2 or x.shape[1] != net.n or theta.ndim != 3 or theta.shape[::2] != (len(x), net.p):
@@ -55,16 +57,22 @@ class LearnedFlow:
         ascends = times.ndim == 1 and len(times) and (np.diff(times, prepend=0.0) >= 0).all()
         if not (ascends and np.isfinite(times[-1])):
             raise ShapeError(f"learned flow: times are {times.tolist()}, expected ascending seconds from 0 on")
+        if times[-1] > net.horizon_s + 1e-6:
+            raise ShapeError(
+                f"learned flow: times up to {times[-1]:g} s, but the spread of the states is known up to "
+                f"{net.horizon_s:g} s only; teach it on longer trajectories"
+            )
         like = net.scale
         x, theta = x.to(like), theta.to(like)
         anchor, gain = x, torch.zeros_like(x[:, 0])
         states, gains = [], []
         for begin, end, s in self._segments(times[-1], slices):
             here = times[(times >= begin - 1e-9) & (times < end - 1e-9)] - begin
-            for part in self._ahead(anchor, theta[:, s], here):
+            since = torch.full_like(gain[:1], begin)
+            for part in self._ahead(anchor, theta[:, s], here, since):
                 states.append(part[0])
                 gains.append(gain + part[1])
-            anchor, added = self._map(anchor, theta[:, s], torch.full_like(gain, end - begin))
+            anchor, added = self._map(anchor, theta[:, s], torch.full_like(gain, end - begin), since)
             gain = gain + added
         for _ in range(len(times) - len(states)):  # the last anchor itself
             states.append(anchor)
@@ -82,21 +90,21 @@ class LearnedFlow:
             begin = stop
         return out
 
-    def _ahead(self, x: Tensor, theta: Tensor, taus: np.ndarray) -> list[tuple[Tensor, Tensor]]:
+    def _ahead(self, x: Tensor, theta: Tensor, taus: np.ndarray, begin: Tensor) -> list[tuple[Tensor, Tensor]]:
         """All requested times of one segment in one call of the net."""
         if not len(taus):
             return []
         k, P = len(taus), len(x)
         tau = torch.as_tensor(taus).to(x).repeat_interleave(P)
-        state, gain = self._map(x.repeat(k, 1), theta.repeat(k, 1), tau)
+        state, gain = self._map(x.repeat(k, 1), theta.repeat(k, 1), tau, begin)
         return [(state[i * P : (i + 1) * P], gain[i * P : (i + 1) * P]) for i in range(k)]
 
-    def _map(self, x: Tensor, theta: Tensor, tau: Tensor) -> tuple[Tensor, Tensor]:
+    def _map(self, x: Tensor, theta: Tensor, tau: Tensor, begin: Tensor) -> tuple[Tensor, Tensor]:
         if not self.jacobian:
-            return self.net(x, theta, tau)
+            return self.net(x, theta, tau, begin)
         keep = torch.is_grad_enabled() and (x.requires_grad or theta.requires_grad)
         with torch.enable_grad():
             z = x if x.requires_grad else x.detach().requires_grad_(True)
-            y, _ = self.net(z, theta, tau)
+            y, _ = self.net(z, theta, tau, begin)
             rows = [torch.autograd.grad(c.sum(), z, retain_graph=True, create_graph=keep)[0] for c in y.unbind(1)]
         return (y if keep else y.detach()), -torch.linalg.slogdet(torch.stack(rows, 1)).logabsdet

@@ -26,13 +26,13 @@ class Exact(torch.nn.Module):
     """The flow of xdot = A x + theta in place of a network."""
 
     n, p = 2, 1
-    segment_s = 0.3
+    segment_s, horizon_s = 0.3, float("inf")
 
     def __init__(self):
         super().__init__()
         self.register_buffer("scale", torch.ones(3, dtype=torch.float64))
 
-    def forward(self, x, theta, tau):
+    def forward(self, x, theta, tau, begin=None):
         aug = np.zeros((3, 3))
         aug[:2, :2], aug[0, 2] = A, 1.0
         E = torch.as_tensor(np.stack([expm(aug * float(t)) for t in tau]))

@@ -17,7 +17,7 @@ from safeplan.rng import fold, torch_rng
 from safeplan.schema import in_range
 from safeplan.training.net_learner import NetLearner
 
-GATHERED = 0.1  # a state that ends with less than this share of its spread wants a net that follows the spread
+GATHERED = 1e-3  # share of its spread with which a state ends: below it one scale is too coarse (at .003 it is not)
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ def flow_from_trajectories(
 
     Args:
         follow: scale the states by their mean and spread at each time; the default is to where some state gathers to
-            less than a tenth of its spread.
+            less than a thousandth of its spread.
 
     Raises:
         ShapeError, DataError: faults of the trajectories (`Trajectories.check`).

@@ -6,9 +6,9 @@
 
 `overhead`: time of one guided step over that of the network alone on as many rows in the same pieces (equal
 evaluations), less one. `diffusers`: time of one forward per branch and the guider's own step, over ours. The row cap
-of the stacked forward is measured first. Everything is timed in turn, round by round, in CPU time of the one thread
-that works (on a GPU: in wall time until the device is done), so that other load on the machine counts little; figures
-are medians of paired ratios.
+of the stacked forward is measured first. What is compared is timed call by call in turn, in CPU time of the one thread
+that works (on a GPU: in blocks, in wall time until the device is done), so that other load on the machine counts
+little; figures are medians over rounds of paired ratios.
 """
 
 import argparse
@@ -47,6 +47,7 @@ from safeplan.nets import TemporalUNet
 from safeplan.strict_json import write
 
 CLASSES = 10
+WORK = ("ours", "bare", "theirs")  # what is timed of a case
 AFFINE = ("CFG", "CFG++", "CFG + PAG", "FA-CFG")
 
 
@@ -113,25 +114,30 @@ def guiders(name: str) -> Any:
     return guider
 
 
-def timed(work: Callable[[], Any], seconds: float, device: str) -> float:
-    """CPU seconds per call (GPU: wall seconds until the device is done), repeated for about `seconds`."""
+def timed(case: dict[str, Any], seconds: float, device: str) -> dict[str, float]:
+    """Seconds per call of what is timed of a case: CPU time, call by call in turn, for about `seconds` each.
 
-    def now() -> float:
-        if device == "cpu":
-            return time.process_time()
+    On a GPU wall time, each block of calls until the device is done.
+    """
+    work = {k: case[k] for k in WORK if case[k]}
+    spent, count = dict.fromkeys(work, 0.0), 0
+    if device == "cpu":
+        while count == 0 or sum(spent.values()) < seconds * len(work):
+            for key, run in work.items():
+                begin = time.process_time()
+                run()
+                spent[key] += time.process_time() - begin
+            count += 1
+        return {k: v / count for k, v in spent.items()}
+    for key, run in work.items():
         torch.cuda.synchronize()
-        return time.perf_counter()
-
-    begin = now()
-    work()  # leaves caches and clocks as they are in a run
-    once = now() - begin
-    if once > seconds:
-        return once
-    count, begin = 0, now()
-    while count * once < seconds:
-        work()
-        count += 1
-    return (now() - begin) / count
+        begin, count = time.perf_counter(), 0
+        while count == 0 or time.perf_counter() - begin < seconds:
+            run()
+            count += 1
+        torch.cuda.synchronize()
+        spent[key] = (time.perf_counter() - begin) / count
+    return spent
 
 
 def cases(net: Denoiser, shape: tuple[int, ...], batch: int, cap: int, device: str) -> list[dict[str, Any]]:
@@ -212,15 +218,14 @@ def main() -> None:
             for batch in args.batches:
                 work = cases(net, shape, batch, cap, device)
                 for case in work:
-                    for key in ("ours", "bare", "theirs"):
+                    for key in WORK:
                         if case[key]:
                             case[key]()
-                times: list[dict[str, list[float]]] = [{"ours": [], "bare": [], "theirs": []} for _ in work]
+                times: list[dict[str, list[float]]] = [{k: [] for k in WORK} for _ in work]
                 for _ in tqdm(range(args.rounds), desc=f"{net_name}, B = {batch}", disable=None):
                     for case, t in zip(work, times, strict=True):
-                        for key in t:
-                            if case[key]:
-                                t[key].append(timed(case[key], args.seconds, device))
+                        for key, value in timed(case, args.seconds, device).items():
+                            t[key].append(value)
                 for case, t in zip(work, times, strict=True):
                     over = [o / b - 1 for o, b in zip(t["ours"], t["bare"], strict=True)]
                     ratio = [v / o for v, o in zip(t["theirs"], t["ours"], strict=False)]

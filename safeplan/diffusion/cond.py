@@ -80,3 +80,19 @@ def concat(conds: Sequence[Cond]) -> Cond:
         pins = [c.pin for c in conds if c.pin is not None]
         pin = Pin(torch.cat([p.mask.expand_as(p.value) for p in pins]), torch.cat([p.value for p in pins]))
     return Cond(leaves, null, pin)
+
+
+class Conditions(dict[str, Cond]):
+    """A run's conditions by name; what its steps stack again and again is stacked once."""
+
+    def __init__(self, given: Mapping[str, Cond]) -> None:
+        super().__init__(given)
+        self._stacked: dict[tuple[str, ...], Cond] = {}
+
+    def stacked(self, names: tuple[str, ...]) -> Cond:
+        """Those of `names` row-wise, `concat`."""
+        if torch.compiler.is_compiling():  # a graph holds no memory of the run
+            return concat([self[n] for n in names])
+        if names not in self._stacked:
+            self._stacked[names] = concat([self[n] for n in names])
+        return self._stacked[names]

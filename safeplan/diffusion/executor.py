@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from safeplan.diffusion.cond import Cond, as_cond, concat
+from safeplan.diffusion.cond import Cond, Conditions, as_cond, concat
 from safeplan.diffusion.denoiser import DenoiserLike, Prediction
 from safeplan.diffusion.guidance import COND, Branch, Context, Guidance, Guided, Predictions
 from safeplan.diffusion.trace import Trace, rms
@@ -28,14 +28,14 @@ def networks(denoiser: Denoisers) -> dict[str, DenoiserLike]:
     return dict(denoiser)
 
 
-def conditions(cond: Any, conds: Mapping[str, Any] | None = None) -> dict[str, Cond]:
+def conditions(cond: Any, conds: Mapping[str, Any] | None = None) -> Conditions:
     """The run's conditions: "cond", "null" (all leaves off, same pin) and the extra ones, which inherit the pin."""
     main = as_cond(cond)
     out = {"cond": main, "null": main.drop()}
     for k, v in (conds or {}).items():
         c = as_cond(v)
         out[k] = c if c.pin is not None or main.pin is None else c._replace(pin=main.pin)
-    return out
+    return Conditions(out)
 
 
 def offered(nets: Mapping[str, Any], conds: Mapping[str, Cond], x: Tensor, decode: Any) -> frozenset[str]:
@@ -140,12 +140,11 @@ def _evaluate(
                 index.append(rows)
         if not mine:
             continue
-        conds = [_cond(b, ctx, known) for b in mine]
-        conds = [c if i is None else c.take(i) for c, i in zip(conds, index, strict=True)]
+        cond = _conds(mine, index, ctx, known)
 
-        def forward(x: Tensor, net=net, mine=mine, index=index, conds=conds):
+        def forward(x: Tensor, net=net, mine=mine, index=index, cond=cond):
             rows = [x if i is None else x[i] for i in index]
-            return _stacked(nets[net], rows, ctx, conds, [b.perturb for b in mine], max_rows)
+            return _stacked(nets[net], rows, ctx, cond, [b.perturb for b in mine], max_rows)
 
         if grad:
             x0s, pull, aux = _vjp(forward, ctx.x)
@@ -169,6 +168,16 @@ def _evaluate(
     return Predictions(items, pulls)
 
 
+def _conds(mine: Sequence[Branch], index: Sequence[Tensor | None], ctx: Context, known: Predictions | None) -> Cond:
+    """The conditions of branches that share a network, row-wise."""
+    conds = [_cond(b, ctx, known) for b in mine]
+    names = tuple(b.cond for b in mine if isinstance(b.cond, str))
+    whole = len(names) == len(mine) and all(i is None for i in index)
+    if whole and isinstance(ctx.conds, Conditions):
+        return ctx.conds.stacked(names)
+    return concat([c if i is None else c.take(i) for c, i in zip(conds, index, strict=True)])
+
+
 def _cond(b: Branch, ctx: Context, known: Predictions | None) -> Cond:
     if not isinstance(b.cond, str):
         assert known is not None
@@ -178,11 +187,10 @@ def _cond(b: Branch, ctx: Context, known: Predictions | None) -> Cond:
     return ctx.conds[b.cond]
 
 
-def _stacked(net, rows, ctx, conds, perturbs, max_rows):
+def _stacked(net, rows, ctx, cond, perturbs, max_rows):
     """One forward over all rows, cut into pieces of at most `max_rows`."""
     sizes = [r.shape[0] for r in rows]
     x = rows[0] if len(rows) == 1 else torch.cat(rows)
-    cond = concat(conds)
     masks = {}
     for p in dict.fromkeys(filter(None, perturbs)):
         masks[p] = torch.cat([torch.full((n,), q == p, device=x.device) for n, q in zip(sizes, perturbs, strict=True)])

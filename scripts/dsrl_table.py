@@ -6,9 +6,12 @@
     python scripts/dsrl_table.py --suite bullet --summary    no job: table and pictures of the rows that are there
     python scripts/dsrl_table.py --tasks BallCircle --methods 'FISOR;BC' --seeds 2
 
-A job trains one method on one log with one seed, or takes the FISOR that another job trained, and flies 20 episodes at
+    python scripts/make_dsrl_like.py CarGoal1 PointGoal1     and $SAFEPLAN_DATA for the velocity log, then:
+    python scripts/dsrl_table.py --suite safety              fewer methods, updates, episodes and seeds: see SUITES
+
+A job trains one method on one log with one seed, or takes the FISOR that another job trained, and flies episodes at
 each cost limit. Every FISOR makes the same number of updates; a rival gets the CPU time that those take here, measured
-once per task and kept beside the runs. The main methods are flown after each quarter of their updates too.
+once per task and kept beside the runs. The main methods are flown at points on the way of their training too.
 
 Writes to results/: dsrl_SUITE.study.jsonl (a line per job), dsrl_SUITE.json (the table, and which aims are reached),
 dsrl_SUITE.png (cost against return) and dsrl_SUITE_curves.png. The logs are simulated and not DSRL's, so its
@@ -22,7 +25,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,9 +34,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 
-EPISODES = 20
 SMALL = {"batch": 256, "actor_steps": 1, "actor_width": 128, "actor_decay_steps": 0}
-QUARTERS = 4  # checkpoints of a main method that are flown, the last one included
 KINDS = {"flights": dict, "updates": int, "cpu_seconds": dict}  # what a row must hold
 
 
@@ -77,13 +78,16 @@ METHODS = {
 }
 MAIN = (PARITY, "FISOR", "FISOR, budget")  # the most seeds, and curves
 SHORT = (*MAIN, "FISOR, even labels", "FISOR, one step", "BC-Safe", "CPQ")
+FEW = (*MAIN, "FISOR, one step", "BC", "BC-Safe", "CPQ")
 
 
 @dataclass(frozen=True)
 class Suite:
     """What is run. `limits` on an episode's cost: that of FISOR's code first, which the table compares at, then DSRL's.
 
-    `rows`: methods of the tasks that do not get all. `seeds`: of the main methods, and of the rest.
+    `rows`: methods of the tasks that do not get all. `seeds`: of the main methods, and of the rest. `updates`: of every
+    FISOR. `episodes`: flown at each limit. `points`: of learning curves. `sources`: logs that are not made by
+    make_dsrl_like.py, by their name in `safeplan.data.catalog`.
     """
 
     tasks: tuple[str, ...]
@@ -91,6 +95,9 @@ class Suite:
     rows: Mapping[str, tuple[str, ...]]
     seeds: tuple[int, int]
     updates: int
+    episodes: int
+    points: int
+    sources: Mapping[str, str] = field(default_factory=dict)
 
 
 SUITES = {
@@ -100,6 +107,18 @@ SUITES = {
         rows={"BallRun": SHORT, "CarRun": SHORT},
         seeds=(5, 3),
         updates=10_000,
+        episodes=20,
+        points=4,
+    ),
+    "safety": Suite(
+        tasks=("HalfCheetahVelocity", "CarGoal1", "PointGoal1"),
+        limits=(10.0, 20.0, 40.0, 80.0),
+        rows=dict.fromkeys(("HalfCheetahVelocity", "CarGoal1", "PointGoal1"), FEW),
+        seeds=(2, 2),
+        updates=5_000,
+        episodes=10,
+        points=2,
+        sources={"HalfCheetahVelocity": "velocity"},
     ),
 }
 
@@ -116,15 +135,18 @@ class Trained(NamedTuple):
 class Bench:
     """Everything that jobs share: logs, runs, CPU budgets. One per process."""
 
-    def __init__(self, suite: Suite, data: Path, runs: Path, updates: int, episodes: int) -> None:
-        self.suite, self.data, self.runs, self.updates, self.episodes = suite, data, runs, updates, episodes
+    def __init__(self, suite: Suite, data: Path, runs: Path) -> None:
+        self.suite, self.data, self.runs = suite, data, runs
         self._logs: dict[str, Any] = {}
 
     def log(self, task: str) -> Any:
         """The task's simulated log."""
         from safeplan.data import read_log
+        from safeplan.data.catalog import load_log
         from safeplan.errors import DataError
 
+        if task not in self._logs and task in self.suite.sources:
+            self._logs[task] = load_log(self.suite.sources[task])
         if task not in self._logs:
             found = sorted(self.data.glob(f"{task}-like-*.hdf5"))
             if len(found) != 1:
@@ -166,7 +188,7 @@ class Bench:
         learner, source = self.learner(task, method, seed)
         count = self.count(task, method, learner, source)
         before, began = latest(folder), time.process_time()
-        every, keep = max(count // QUARTERS, 1), QUARTERS if method in MAIN else 1
+        every, keep = max(count // self.suite.points, 1), self.suite.points if method in MAIN else 1
         train(learner, source, folder, updates=count, seed=seed, checkpoint_every=every, keep=keep)
         return Trained(load(folder), count, count - int(before.name if before else 0), time.process_time() - began)
 
@@ -176,7 +198,7 @@ class Bench:
         from safeplan.strict_json import write
 
         if METHODS[method].train is not None:
-            return self.updates
+            return self.suite.updates
         path = self.runs / task / "seconds_per_update.json"
         with held(path.with_suffix(".lock")):
             known = json.loads(path.read_text()) if path.is_file() else {}
@@ -185,7 +207,7 @@ class Bench:
                     pair = (learner, source) if name == method else self.learner(task, name, 0)
                     known[name] = seconds_per_update(*pair)
                     write(path, known)
-        return max(1, round(self.updates * known["FISOR"] / known[method]))
+        return max(1, round(self.suite.updates * known["FISOR"] / known[method]))
 
     def actor(self, task: str, method: str, policy: Any) -> Any:
         """The method's policy as an actor of rollouts."""
@@ -211,7 +233,7 @@ class Bench:
         m, began = METHODS[method], time.process_time()
         own = not m.of or m.act == "one_step"
         t = self.trained(task, method if own else m.of, seed)
-        envs = [dsrl.make(TASKS[task].id) for _ in range(self.episodes)]
+        envs = [dsrl.make(TASKS[task].id) for _ in range(self.suite.episodes)]
         try:
             curve = self.curve(envs, task, method, seed) if method in MAIN else []
             actor, limits = self.actor(task, method, t.policy), self.suite.limits
@@ -244,7 +266,7 @@ class Bench:
         from safeplan.rng import fold
 
         seed = fold(seed, "dsrl_table") % 2**31
-        e = rollout(envs, actor, episodes=self.episodes, limit=limit, seed=seed, max_steps=TASKS[task].steps)
+        e = rollout(envs, actor, episodes=self.suite.episodes, limit=limit, seed=seed, max_steps=TASKS[task].steps)
         return {"returns": e.returns.tolist(), "costs": e.costs.tolist()}
 
 
@@ -342,7 +364,7 @@ def main(argv: list[str] | None = None, bench: Callable[..., Any] = Bench) -> in
     p.add_argument("--methods", help="some of them, separated by semicolons")
     p.add_argument("--seeds", type=int, help="as many for every method; default: the suite's, more for the main ones")
     p.add_argument("--updates", type=int, help="of every FISOR; default: the suite's")
-    p.add_argument("--episodes", type=int, default=EPISODES, help="flown at each limit; default %(default)s")
+    p.add_argument("--episodes", type=int, help="flown at each limit; default: the suite's")
     p.add_argument("--data", type=Path, default=Path("runs/data/dsrl_like"))
     p.add_argument("--runs", type=Path, default=Path("runs/dsrl_table"))
     p.add_argument("--out", type=Path, default=Path("results"))
@@ -354,11 +376,13 @@ def main(argv: list[str] | None = None, bench: Callable[..., Any] = Bench) -> in
     for what, given, known in (("task", tasks, suite.tasks), ("method", methods, METHODS)):
         if unknown := [g for g in given if g not in known]:
             p.error(f"unknown {what} {unknown[0]!r}: choose from {', '.join(known)}")
-    name, updates = f"dsrl_{a.suite}", a.updates or suite.updates
+    name = f"dsrl_{a.suite}"
+    suite = replace(suite, updates=a.updates or suite.updates, episodes=a.episodes or suite.episodes)
     kept = a.out / f"{name}.study.jsonl"
     try:
-        work = bench(suite, a.data, a.runs / a.suite, updates, a.episodes)
-        settings = {"suite": a.suite, "updates": updates, "episodes": a.episodes, "limits": list(suite.limits)}
+        work = bench(suite, a.data, a.runs / a.suite)
+        settings = {"suite": a.suite, "updates": suite.updates, "episodes": suite.episodes}
+        settings |= {"limits": list(suite.limits)}
         settings |= {"fisor": SMALL, "logs": {t: work.log(t).digest() for t in suite.tasks}}
         if a.summary:
             header, rows = read_study(kept, KINDS)

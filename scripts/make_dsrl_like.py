@@ -1,12 +1,16 @@
-"""Make logs like DSRL's where DSRL's cannot be had: scripted drivers in its bullet simulators, thinned as it thins.
+"""Make logs like DSRL's where DSRL's cannot be had: scripted drivers in its simulators, thinned as it thins.
 
     make dsrl
-    python scripts/make_dsrl_like.py BallCircle CarCircle BallRun CarRun
+    python scripts/make_dsrl_like.py BallCircle CarCircle BallRun CarRun      bullet
+    python scripts/make_dsrl_like.py CarGoal1 PointGoal1                      Safety-Gymnasium
 
-Simulated data, and not DSRL's: nothing here learned, so the best drivers are worse than DSRL's. Episode i depends on
-the seed and i alone; a stopped run continues. Of the episodes within the task's cap on costs at most a few are kept in
-each cell of a grid over cost and return (CELLS). Compares the log's hash with scripts/data/dsrl_like.json (--record
-writes it there): the same numbers need the same processor and versions; another hash is said, and the log is kept.
+Simulated data, and not DSRL's: no network learned here, so the best drivers are worse than DSRL's. Drivers of the Goal
+tasks improve in rounds: the first draws styles evenly, each further one around the best so far (cross-entropy method),
+a quarter for each of four weights of cost against return, and all episodes are kept, as DSRL keeps those of a training
+whose limit is swept. Episode i depends on the seed, i and the rounds before it; a stopped run continues. Of the
+episodes within the task's cap on costs at most a few are kept in each cell of a grid over cost and return (CELLS).
+Compares the log's hash with scripts/data/dsrl_like.json (--record writes it there): the same numbers need the same
+processor and versions; another hash is said, and the log is kept.
 """
 
 import argparse
@@ -14,33 +18,52 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 HASHES = Path(__file__).parent / "data" / "dsrl_like.json"
-EPISODES = {"BallCircle": 2000, "BallRun": 3000, "CarCircle": 2000, "CarRun": 3000}
+EPISODES = {"BallCircle": 2000, "BallRun": 3000, "CarCircle": 2000, "CarRun": 3000, "CarGoal1": 200, "PointGoal1": 200}
+ROUNDS = {"CarGoal1": 4, "PointGoal1": 4}
 CELLS = {"cost_bins": 60, "return_bins": 50, "most": 3, "least": 0}
 VERSION = 1  # of the drivers: raise it when they change
+Driver = Callable[[Any], Any]  # observation -> action
 
 
-def roll(task_name: str, seed: int, first: int, last: int):
-    """The log of episodes `first` to `last - 1`."""
+def demonstrator(task_name: str, seed: int, i: int) -> Driver:
+    """Who drives episode i of a bullet task."""
+    from safeplan.data.dsrl import TASKS
+    from safeplan.rng import numpy_rng
+    from safeplan_envs.dsrl.demonstrators import Demonstrator
+
+    return Demonstrator(task_name, TASKS[task_name].steps, numpy_rng(seed, "demonstrator", task_name, i))
+
+
+def seeker(task_name: str, seed: int, styles: Any, i: int) -> Driver:
+    """Who drives episode i of a Goal task."""
+    from safeplan.rng import numpy_rng
+    from safeplan_envs.dsrl.goal_seekers import Seeker
+
+    return Seeker(task_name, styles[i], numpy_rng(seed, "seeker", task_name, i))
+
+
+def roll(task_name: str, seed: int, driver: Callable[[int], Driver], offset: int, first: int, last: int):
+    """The log of episodes `offset + first` to `offset + last - 1`."""
     from safeplan.data import Log
     from safeplan.data.dsrl import TASKS
     from safeplan.data.hdf5 import KEYS
-    from safeplan.rng import fold, numpy_rng
+    from safeplan.rng import fold
     from safeplan_envs import dsrl
-    from safeplan_envs.dsrl.demonstrators import Demonstrator
 
-    task = TASKS[task_name]
-    env = dsrl.make(task.id)
+    env = dsrl.make(TASKS[task_name].id)
     rows: list[tuple] = []
-    for i in range(first, last):
+    for i in range(offset + first, offset + last):
         obs, _ = env.reset(seed=fold(seed, "dsrl_like", task_name, i) % 2**31)
-        drive, done = Demonstrator(task_name, task.steps, numpy_rng(seed, "demonstrator", task_name, i)), False
+        drive, done = driver(i), False
         while not done:
             action = drive(obs)
             after, reward, terminal, timeout, info = env.step(action)
@@ -48,6 +71,31 @@ def roll(task_name: str, seed: int, first: int, last: int):
             obs, done = after, terminal or timeout
     env.close()
     return Log(**{k: np.array(v) for k, v in zip(KEYS, zip(*rows, strict=True), strict=True)}, extra={}, attrs={})
+
+
+def improved(task_name: str, seed: int, episodes: int, parts: Path, processes: int):
+    """The log of all rounds; a round's pieces are kept in a folder of its own."""
+    from safeplan.data.dsrl_process import totals
+    from safeplan.data.hdf5 import concatenate
+    from safeplan.data.shards import in_shards
+    from safeplan.errors import ConfigError
+    from safeplan.rng import numpy_rng
+    from safeplan_envs.dsrl.goal_seekers import STYLE, better_styles
+
+    rounds, styles, logs = ROUNDS[task_name], np.zeros((0, len(STYLE))), []
+    if episodes < 2 * rounds:
+        raise ConfigError(f"--episodes {episodes}: {task_name} is made in {rounds} rounds; give {2 * rounds} or more")
+    for k in range(rounds):
+        first, last = episodes * k // rounds, episodes * (k + 1) // rounds
+        rng = numpy_rng(seed, "dsrl_like", "styles", task_name, k)
+        if k == 0:
+            new = rng.uniform(size=(last, len(STYLE)))
+        else:
+            new = better_styles(styles, *totals(concatenate(logs))[1:], last - first, rng)
+        styles = np.concatenate([styles, new])
+        make = partial(roll, task_name, seed, partial(seeker, task_name, seed, styles), first)
+        logs.append(in_shards(parts / f"round_{k}", make, last - first, processes=processes))
+    return concatenate(logs)
 
 
 def make(task_name: str, seed: int, episodes: int, folder: Path, processes: int, record: bool) -> str:
@@ -60,9 +108,14 @@ def make(task_name: str, seed: int, episodes: int, folder: Path, processes: int,
 
     out = folder / f"{task_name}-like-{episodes}-seed{seed}.hdf5"
     made = {"task": task_name, "seed": seed, "drawn": episodes, "version": VERSION, **CELLS}
+    made |= {"rounds": ROUNDS[task_name]} if task_name in ROUNDS else {}
     if not (out.is_file() and {k: read_log(out).attrs.get(k) for k in made} == made):
         parts = out.with_name(f"{out.name}.parts-{VERSION}")
-        log = in_shards(parts, partial(roll, task_name, seed), episodes, processes=processes)
+        if task_name in ROUNDS:
+            log = improved(task_name, seed, episodes, parts, processes)
+        else:
+            drivers = partial(roll, task_name, seed, partial(demonstrator, task_name, seed), 0)
+            log = in_shards(parts, drivers, episodes, processes=processes)
         rows, _, costs = totals(log)
         within = select(log, rows[costs <= TASKS[task_name].cap], f"{task_name} within its cap")
         log = thin(within, numpy_rng(seed, "dsrl_like", "thin", task_name), **CELLS)
@@ -71,7 +124,7 @@ def make(task_name: str, seed: int, episodes: int, folder: Path, processes: int,
     log = read_log(out)
     _, returns, costs = totals(log)
     safe = returns[costs == 0]
-    best = f"best return {returns.max():.0f}, without cost {safe.max():.0f}" if len(safe) else "none without cost"
+    best = f"best return {returns.max():.4g}, without cost {safe.max():.4g}" if len(safe) else "none without cost"
     return f"{out}: {len(returns)} episodes, {len(log)} steps, {best}; {compared(out.name, log.digest(), record)}"
 
 

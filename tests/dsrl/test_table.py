@@ -78,7 +78,7 @@ def test_every_kind_of_job(logs, tmp_path, one_task, capsys):
 
 
 def bench(logs, folder, updates):
-    return table.Bench(table.SUITES["bullet"], logs, folder, updates, 2)
+    return table.Bench(replace(table.SUITES["bullet"], updates=updates, episodes=2), logs, folder)
 
 
 def test_a_job_depends_on_its_seed_alone(logs, tmp_path, one_task):

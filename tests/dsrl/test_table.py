@@ -74,6 +74,7 @@ def test_every_kind_of_job(logs, tmp_path, one_task, capsys):
     assert read_study(tmp_path / "dsrl_bullet.study.jsonl", table.KINDS)[1] == before
     readme = script("make_readme_tables")
     text = readme.table("dsrl_bullet", tmp_path)
+    assert re.search(r"\| FISOR, minqc \|.*\| - \|$", text, re.M)  # no CPU time of its own
     assert "| CPQ | not run |" in text and "2 of 5" in text and "![dsrl_bullet.png]" in text
 
 

@@ -67,6 +67,9 @@ class _Moving:
 
     def _set(self, **values: Any) -> None:
         for key, value in values.items():
+            if isinstance(value, np.ndarray):  # what `level` reads was taken from it: nobody may write to it
+                value = value.copy()
+                value.setflags(write=False)
             object.__setattr__(self, key, value)
 
     @property

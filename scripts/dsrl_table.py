@@ -180,7 +180,8 @@ class Bench:
         return fisor_from_log(self.log(task), config, seed=seed)
 
     def trained(self, task: str, method: str, seed: int) -> Trained:
-        """The method's policy, trained as far as it must be."""
+        """The method's policy, trained as far as it must be. ConfigError: it is trained further already."""
+        from safeplan.errors import ConfigError
         from safeplan.training import load, train
         from safeplan.training.checkpoint import latest
 
@@ -189,7 +190,9 @@ class Bench:
         count = self.count(task, method, learner, source)
         before, began = latest(folder), time.process_time()
         every, keep = max(count // self.suite.points, 1), self.suite.points if method in MAIN else 1
-        train(learner, source, folder, updates=count, seed=seed, checkpoint_every=every, keep=keep)
+        last = train(learner, source, folder, updates=count, seed=seed, checkpoint_every=every, keep=keep)
+        if int(last.name) > count:  # of a longer study: its row would say less than was trained
+            raise ConfigError(f"{folder} has {int(last.name)} updates, and {count} are asked for; give another --runs")
         return Trained(load(folder), count, count - int(before.name if before else 0), time.process_time() - began)
 
     def count(self, task: str, method: str, learner: Any, source: Any) -> int:

@@ -307,7 +307,8 @@ def offline(data: dict) -> str:
     note = (
         f"Simulated logs, not DSRL's. Means over seeds of {s['episodes']} episodes each, with 95 % bootstrap intervals "
         f"over seeds (few, so these are narrow); violating: share of all episodes that cost more than {limit:g}, "
-        "Clopper-Pearson. Rivals have the CPU time of FISOR's updates. CPU seconds are of one training."
+        "Clopper-Pearson. Rivals have the CPU time of FISOR's updates. CPU seconds are of one training, of the "
+        "one-step policy without that of the FISOR it copies; -: no training of its own, or none that was timed."
     )
     return "\n\n".join([*parts, note])
 
@@ -321,7 +322,7 @@ def offline_row(c: dict | None, limit: float, planned: int) -> dict:
     v = c["violations"]
     share = f"{v['estimate']:.1%} [{100 * v['low']:.1f}, {100 * v['high']:.1f}]"
     seeds = f"{c['seeds']}" if c["seeds"] >= planned else f"{c['seeds']} of {planned}"
-    seconds = "as FISOR" if c["cpu_seconds"] is None else f"{c['cpu_seconds']:.0f}"
+    seconds = "-" if c["cpu_seconds"] is None else f"{c['cpu_seconds']:.0f}"
     shown = (spread(c["return"], 1), spread(c["scaled"]), spread(c["cost"]), share, seeds, c["updates"], seconds)
     return dict(zip(columns, shown, strict=True))
 

@@ -87,12 +87,20 @@ class Conditions(dict[str, Cond]):
 
     def __init__(self, given: Mapping[str, Cond]) -> None:
         super().__init__(given)
-        self._stacked: dict[tuple[str, ...], Cond] = {}
+        self._stacked: dict[tuple[str, ...], tuple[Any, list[Tensor], Cond]] = {}
 
     def stacked(self, names: tuple[str, ...]) -> Cond:
-        """Those of `names` row-wise, `concat`."""
+        """Those of `names` row-wise, `concat`; anew where a tensor was exchanged or written to, or gradients count."""
+        conds = [self[n] for n in names]
         if torch.compiler.is_compiling():  # a graph holds no memory of the run
-            return concat([self[n] for n in names])
-        if names not in self._stacked:
-            self._stacked[names] = concat([self[n] for n in names])
-        return self._stacked[names]
+            return concat(conds)
+        of = [t for c in conds for t in (*c.leaves.values(), *c.null.values(), *(c.pin or ()))]
+        mark = torch.is_grad_enabled(), torch.is_inference_mode_enabled(), [(id(t), _writes(t)) for t in of]
+        if names not in self._stacked or self._stacked[names][0] != mark:
+            self._stacked[names] = mark, of, concat(conds)  # with `of` held, no other tensor gets its id
+        return self._stacked[names][2]
+
+
+def _writes(t: Tensor) -> int:
+    """How often a tensor was written to in place; those of inference mode do not count it."""
+    return 0 if t.is_inference() else t._version

@@ -50,8 +50,9 @@ def tradeoff_figure(
             if mine:
                 _points(ax, mine, look)
         ax.set_xscale("symlog", linthresh=5.0, linscale=0.6)
-        ax.set_xlim(-0.7, 1.4 * max(costs.max(), *summary["limits"]))
-        ax.set_xticks([0, 2, 5, *(v for v in (10, 20, 40, 80, 160, 320) if v < ax.get_xlim()[1])])
+        flown = [_raw(c, "cost")[2] for c in summary["cells"] if c["task"] == task]  # none may fall off the picture
+        ax.set_xlim(-0.7, 1.4 * max(costs.max(), *summary["limits"], *flown))
+        ax.set_xticks([0, 2, 5, *(v for v in (10, 20, 40, 80, 160, 320, 640) if v < ax.get_xlim()[1])])
         ax.xaxis.set_major_formatter("{x:g}")
         ax.xaxis.set_minor_locator(NullLocator())
         ax.set_xlabel("cost of an episode")

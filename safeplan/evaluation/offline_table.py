@@ -15,7 +15,7 @@ from safeplan.evaluation.stats import clopper_pearson, iqm, stratified_bootstrap
 from safeplan.evaluation.study import Row, by_planner
 from safeplan.types import Array
 
-SAFE = "cost below the limit on every task and seed"
+SAFE = "cost within the limit on every task and seed"
 BEST = "highest return among the methods that are safe on the task"
 CLEAR = "interval of the return above that of parity FISOR"
 _mean = partial(stratified_bootstrap, statistic=lambda x: float(np.mean(x)))

@@ -155,7 +155,9 @@ def resume(
     Raises:
         ConfigError: it was begun with other settings. DataError: it is no study.
     """
-    raw = path.read_bytes()
+    raw, begun = path.read_bytes(), b'{"study"'
+    if b"\n" not in raw and not (raw.startswith(begun) or begun.startswith(raw)):
+        raise DataError(f"study {path}: it holds {len(raw)} bytes that are no study. Move the file away")
     file.truncate(raw.rfind(b"\n") + 1)
     if b"\n" not in raw:
         header = {"study": FORMAT, "settings": settings, "made_with": provenance(device)}

@@ -3,23 +3,31 @@
 import torch
 from torch import Tensor, nn
 
+from safeplan.errors import ConfigError
+
 LEVELS = 1 << 16
 
 
 class Dropout(nn.Module):
     """`torch.nn.Dropout`; on the CPU four entries share one random number of 64 bits.
 
-    There the probability is the nearest multiple of 2^-16, and what is kept is scaled by that.
+    There the probability is the nearest multiple of 2^-16, and what is kept is scaled by that. Inside the transforms of
+    `torch.func`, which know torch's alone, it is torch's.
+
+    Raises:
+        ConfigError: `p` outside [0, 1).
     """
 
     def __init__(self, p: float) -> None:
         super().__init__()
+        if not 0.0 <= p < 1.0:
+            raise ConfigError(f"dropout: p is {p}, expected a probability in [0, 1)")
         self.p = p
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.p == 0.0:
             return x
-        if x.device.type != "cpu" or torch.compiler.is_compiling():
+        if x.device.type != "cpu" or torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
             return nn.functional.dropout(x, self.p)
         dropped = min(round(self.p * LEVELS), LEVELS - 1)
         bits = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)

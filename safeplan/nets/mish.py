@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from safeplan.errors import CapabilityError
+
 PIECE = 1 << 16  # entries worked on at a time: with their intermediate results they stay in a core's cache
 FLAT = 40.0  # beyond it mish(x) is x in float32, and the square of its exponential still a number
 
@@ -14,14 +16,19 @@ def mish(x: Tensor, bias: Tensor | None = None) -> Tensor:
     """Mish of `x + bias`, `[..., N]` and `[N]`; rounding apart, `torch.nn.functional.mish`.
 
     With e = exp(x), tanh(softplus(x)) is n / (n + 2), n = e (e + 2). On a CPU that is computed piece by piece, the
-    derivative with it where a gradient is asked for, in float32 also for bfloat16. Elsewhere torch's own is as good.
+    derivative with it where a gradient is asked for, in float32 also for bfloat16. Elsewhere torch's own is as good,
+    and inside the transforms of `torch.func`, which guidance through a network uses, there is no other.
+
+    Raises:
+        CapabilityError: a second derivative by `create_graph=True` where ours is used; `torch.func` has all of them.
     """
     if torch.compiler.is_compiling():
         x = x if bias is None else x + bias
         e = x.clamp(max=FLAT).exp()
         n = e * (e + 2.0)
         return x * (n / (n + 2.0))
-    if x.device.type != "cpu" or x.dtype not in (torch.float32, torch.bfloat16) or not x.is_contiguous():
+    known = x.device.type == "cpu" and x.dtype in (torch.float32, torch.bfloat16) and x.is_contiguous()
+    if not known or torch._C._are_functorch_transforms_active():
         return torch.nn.functional.mish(x if bias is None else x + bias)
     if torch.is_grad_enabled() and (x.requires_grad or (bias is not None and bias.requires_grad)):
         return _Mish.apply(x, bias)  # pyright: ignore[reportReturnType]
@@ -35,7 +42,7 @@ def mish(x: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 class _Mish(torch.autograd.Function):
-    """Keeps the derivative, not its argument: what goes back is one product."""
+    """Keeps the derivative, not its argument: what goes back is one product, and has no derivative itself."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, bias: Tensor | None) -> Tensor:
@@ -52,8 +59,12 @@ class _Mish(torch.autograd.Function):
         return out
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None]:
+        if torch.is_grad_enabled():  # torch would take the derivative for a constant where nothing above has gradients
+            raise CapabilityError(
+                "mish: create_graph=True asks for second derivatives, which single precision on a CPU does not keep; "
+                "use torch.func.grad or torch.func.vjp, or double precision"
+            )
         back = grads[0] * ctx.saved_tensors[0]
         return back, back.sum_to_size(back.shape[-1:]) if ctx.needs_input_grad[1] else None
 

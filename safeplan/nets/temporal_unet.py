@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from threading import Lock
 
 import torch
 from torch import Tensor, nn
@@ -46,14 +47,29 @@ def zero_(layer: nn.Module) -> None:
         nn.init.zeros_(p)
 
 
-@contextmanager
-def without_onednn() -> Iterator[None]:
-    """Convolutions on a CPU by torch's own code."""
-    before, *_ = torch.backends.mkldnn.set_flags(_enabled=False, _fp32_precision=None)
-    try:
-        yield
-    finally:
-        torch.backends.mkldnn.set_flags(_enabled=before, _fp32_precision=None)
+class _Switch:
+    """oneDNN off for the whole process while any thread is inside; then as it was before the first came."""
+
+    def __init__(self) -> None:
+        self.lock, self.inside, self.before = Lock(), 0, True
+
+    @contextmanager
+    def off(self) -> Iterator[None]:
+        with self.lock:
+            if self.inside == 0:
+                self.before = torch._C._get_mkldnn_enabled()
+                torch._C._set_mkldnn_enabled(False)
+            self.inside += 1
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.inside -= 1
+                if self.inside == 0:
+                    torch._C._set_mkldnn_enabled(self.before)
+
+
+_onednn = _Switch()  # torch has one for all threads
 
 
 class ResBlock(nn.Module):
@@ -122,7 +138,7 @@ class TemporalUNet(nn.Module):
         if self.cond is not None:
             emb = emb + self.cond(leaves or {}, null or {})
         few = len(x) <= FEW and x.device.type == "cpu" and not torch.compiler.is_compiling()
-        with without_onednn() if few else nullcontext():
+        with _onednn.off() if few else nullcontext():
             return self._levels(x, nn.functional.silu(emb))
 
     def _levels(self, x: Tensor, emb: Tensor) -> Tensor:

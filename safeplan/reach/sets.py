@@ -32,8 +32,9 @@ class Region(Protocol):
         ...
 
     def level(self, x: Any, t: Any = 0.0, xp: Any = NUMPY) -> Any:
-        """Components `x [n, ...]` at times `t` (broadcast) -> `[...]`: at most the distance outside, negative inside,
-        1-Lipschitz in the position relative to the set; NaN where a component is NaN."""
+        """Components `x [n, ...]`, an array or a tuple (take `x[i]` one by one), at times `t` (broadcast) -> `[...]`:
+        at most the distance outside, negative inside, 1-Lipschitz in the position relative to the set; NaN where a
+        component is NaN."""
         ...
 
 
@@ -45,7 +46,7 @@ class _Moving:
     _numbers: tuple[Any, ...]  # the rest that `level` reads, as plain numbers: compilers take arrays for inputs
 
     def _offsets(self, x: Any, t: Any, center: Iterable[float], xp: Any) -> list[Any]:
-        """Components less the moving centre, angles wrapped to (-pi, pi]."""
+        """Components less the moving centre, angles wrapped to [-pi, pi]."""
         out = [x[a] - (c + v * t) for a, c, v in zip(self.axes, center, self._drift, strict=True)]
         return [xp.wrap(d) if a in self.angles else d for a, d in zip(self.axes, out, strict=True)]
 
@@ -67,6 +68,9 @@ class _Moving:
 
     def _set(self, **values: Any) -> None:
         for key, value in values.items():
+            if isinstance(value, np.ndarray):  # what `level` reads was taken from it: nobody may write to it
+                value = value.copy()
+                value.setflags(write=False)
             object.__setattr__(self, key, value)
 
     @property

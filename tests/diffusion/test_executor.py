@@ -319,3 +319,22 @@ def test_trace_records_moves_and_cosines():
     assert trace.sigma == [1.3] and trace.nfe[0].tolist() == [2] * 6
     assert list(trace.rms[0]) == ["0:CFG"] and trace.rms[0]["0:CFG"].gt(0).all()
     assert trace.cosine[0]["null/main"].shape == (6,)
+
+
+def test_what_is_stacked_once_is_never_stale():
+    """Leaves written to, exchanged, or asked for gradients after a step without them."""
+    goal = torch.zeros(3, 2, requires_grad=True)
+    conds = conditions({"goal": goal})
+    names = ("cond", "null")
+    with torch.no_grad():
+        first = conds.stacked(names)
+        assert conds.stacked(names) is first
+        goal.add_(1.0)
+        assert torch.equal(conds.stacked(names).leaves["goal"], torch.ones(6, 2))
+    assert conds.stacked(names).leaves["goal"].requires_grad
+    conds["cond"] = as_cond({"goal": torch.full((3, 2), 7.0)})
+    assert torch.equal(conds.stacked(names).leaves["goal"][:3], conds["cond"].leaves["goal"])
+    with torch.inference_mode():
+        assert conditions({"goal": torch.ones(3, 2)}).stacked(names).leaves["goal"].shape == (6, 2)
+        conds.stacked(names)
+    assert not conds.stacked(names).leaves["goal"].is_inference()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from safeplan.errors import ConfigError
 from safeplan.evaluation.shared_study import held
 from safeplan.evaluation.study import read_study
 
@@ -74,6 +75,7 @@ def test_every_kind_of_job(logs, tmp_path, one_task, capsys):
     assert read_study(tmp_path / "dsrl_bullet.study.jsonl", table.KINDS)[1] == before
     readme = script("make_readme_tables")
     text = readme.table("dsrl_bullet", tmp_path)
+    assert re.search(r"\| FISOR, minqc \|.*\| - \|$", text, re.M)  # no CPU time of its own
     assert "| CPQ | not run |" in text and "2 of 5" in text and "![dsrl_bullet.png]" in text
 
 
@@ -95,6 +97,12 @@ def test_a_killed_training_goes_on_and_says_what_it_measured(logs, tmp_path, one
     rest = bench(logs, tmp_path / "halves", 4)("BallRun/FISOR", 0)
     assert rest["flights"] == whole["flights"] and rest["curve"] == whole["curve"]
     assert (whole["cpu_seconds"]["updates"], rest["cpu_seconds"]["updates"]) == (4, 2)
+
+
+def test_a_training_that_went_further_is_refused(logs, tmp_path, one_task):
+    bench(logs, tmp_path, 4).trained("BallRun", "FISOR", 0)
+    with pytest.raises(ConfigError, match="has 4 updates, and 3 are asked for; give another --runs"):
+        bench(logs, tmp_path, 3).trained("BallRun", "FISOR", 0)
 
 
 def test_methods_that_share_a_training_are_not_run_at_once(logs, tmp_path, one_task):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from safeplan.evaluation import offline_plots
 from safeplan.evaluation.offline_plots import curves_figure, tradeoff_figure
 from safeplan.evaluation.offline_table import BEST, CLEAR, SAFE, log_facts, summarise
 
@@ -78,3 +79,13 @@ def test_pictures_of_every_kind_of_method(tmp_path):
         curves_figure(s, tmp_path / "b.png"),
     ):
         assert path.read_bytes().startswith(b"\x89PNG") and path.stat().st_size > 10_000
+
+
+def test_a_method_costlier_than_the_log_is_in_the_picture(tmp_path, monkeypatch):
+    axes = []
+    saved = offline_plots._saved
+    monkeypatch.setattr(offline_plots, "_saved", lambda fig, path: axes.extend(fig.axes) or saved(fig, path))
+    s = summarise({}, [row("A/rival", 0, 30, 700)], PLAN, LOG, (10.0, 20.0), ["mine"], "parity")
+    log = np.array([0.0, 60.0, 100.0]), np.array([0.0, 4.0, 50.0])
+    tradeoff_figure(s, {"A": log}, {"rival": "rival"}, tmp_path / "a.png")
+    assert axes[0].get_xlim()[1] > 700

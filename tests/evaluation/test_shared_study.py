@@ -93,6 +93,20 @@ def test_a_held_job_is_left_for_later(tmp_path, monkeypatch):
     assert done == ["m1", "m2", "m3", "m0"]
 
 
+@pytest.mark.parametrize("content", [b"notes of mine", b'{"a": 1}'])
+def test_a_file_that_is_no_study_is_left_as_it_is(tmp_path, content):
+    (tmp_path / "s.jsonl").write_bytes(content)
+    with pytest.raises(DataError, match="bytes that are no study"):
+        run(tmp_path)
+    assert (tmp_path / "s.jsonl").read_bytes() == content
+
+
+@pytest.mark.parametrize("content", [b'{"st', b'{"study": 1, "sett'])
+def test_half_a_header_is_begun_anew(tmp_path, content):
+    (tmp_path / "s.jsonl").write_bytes(content)
+    assert len(run(tmp_path)[1]) == len(JOBS)
+
+
 def test_refusals(tmp_path):
     run(tmp_path, JOBS[:2])
     with pytest.raises(ConfigError, match="other settings: a"):

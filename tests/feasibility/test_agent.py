@@ -10,7 +10,7 @@ import torch
 from safeplan.data import Log, Normalizer
 from safeplan.errors import ConfigError, DataError, ShapeError
 from safeplan.feasibility import Fisor, FisorConfig, FisorPolicy, columns, reward_scale
-from safeplan.guidance import Barrier
+from safeplan.guidance import Barrier, Energy
 from safeplan.rng import torch_rng
 
 SMALL = FisorConfig(batch=64, critic_rows=32, hidden=16, actor_width=16, actor_blocks=1, candidates=4)
@@ -154,6 +154,15 @@ def test_unguided_actions_are_those_of_the_sampler_that_guidance_uses(schedule):
     one = agent.sample(obs, torch_rng(0))
     assert one.std() > 0.1
     torch.testing.assert_close(one, agent.sample(obs, torch_rng(0), chain=[far]), rtol=1e-4, atol=1e-5)
+
+
+def test_guidance_takes_gradients_through_the_actor():
+    """The posterior metric is the network's Jacobian: smaller second actions, at the cost of gradients through it."""
+    agent = Fisor(3, 2, SMALL)
+    obs = rand_batch(40)["observations"]
+    push = Energy(lambda a: a[:, 1].square(), scale=20.0, metric="posterior")
+    plain, guided = (agent.sample(obs, torch_rng(0), chain=chain) for chain in ([], [push]))
+    assert guided[:, 1].abs().mean() < plain[:, 1].abs().mean()
 
 
 def test_normalised_observations_are_only_a_change_of_units():

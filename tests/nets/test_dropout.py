@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from safeplan.errors import ConfigError
 from safeplan.nets.dropout import Dropout
 
 
@@ -36,3 +37,16 @@ def test_gradients_pass_where_values_do_and_the_global_generator_decides():
     assert torch.equal(y, again)
     (g,) = torch.autograd.grad(y.sum(), x)
     torch.testing.assert_close(g, y.detach())
+
+
+def test_rows_of_vmap_have_masks_of_their_own():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        rows = torch.func.vmap(Dropout(0.5), randomness="different")(torch.ones(2, 200))
+    assert not torch.equal(*rows)
+
+
+@pytest.mark.parametrize("p", [-0.1, 1.0, float("nan")])
+def test_what_is_no_probability_is_refused(p):
+    with pytest.raises(ConfigError, match="expected a probability"):
+        Dropout(p)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from safeplan.errors import CapabilityError
 from safeplan.nets import mish as module
 from safeplan.nets.fisor_mlp import Block
 from safeplan.nets.mish import mish
@@ -54,3 +55,27 @@ def test_a_block_gives_the_same_without_gradients(rows):
     with torch.no_grad():
         got = block(x)
     torch.testing.assert_close(got, block(x).detach(), rtol=1e-5, atol=1e-6)
+
+
+def test_transforms_of_torch_func_are_torchs_own():
+    """Guidance takes gradients through a network by them; also twice, also where gradients are off."""
+    x, bias = torch.randn(4, 5, generator=torch.Generator().manual_seed(0)), torch.linspace(-1, 1, 5)
+    once = lambda g: torch.func.grad(lambda v: g(v).square().sum())  # noqa: E731
+    twice = lambda g: once(once(g))  # noqa: E731
+    for f in (torch.func.vmap, once, twice, lambda g: lambda v: torch.func.vjp(g, v)[1](v)[0]):
+        with torch.no_grad():
+            got, want = (f(g)(x) for g in (lambda v: mish(v, bias), lambda v: torch.nn.functional.mish(v + bias)))
+        torch.testing.assert_close(got, want)
+
+
+def test_second_derivatives_are_refused_and_not_forgotten():
+    """With constants above torch would return a first derivative that depends on nothing."""
+    x = torch.randn(4, 5, requires_grad=True)
+    with pytest.raises(CapabilityError, match=r"second derivatives.*use torch\.func\.grad"):
+        torch.autograd.grad(mish(x).sum(), x, create_graph=True)
+
+
+def test_a_block_takes_rows_of_rows():
+    block, x = Block(8, 0.1).eval(), torch.randn(16, 3, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(block(x), block(x.reshape(48, 8)).view(16, 3, 8), rtol=1e-5, atol=1e-6)

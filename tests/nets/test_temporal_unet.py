@@ -1,5 +1,7 @@
 """Few rows take another convolution than many, and nobody can tell but by the clock."""
 
+import threading
+
 import pytest
 import torch
 
@@ -50,6 +52,41 @@ def test_the_users_switch_is_as_it_was_even_after_an_error(net, before):
         assert torch._C._get_mkldnn_enabled() is before
         net(*inputs(FEW + 1))
         assert seen == [False, before]
+    finally:
+        hook.remove()
+        torch._C._set_mkldnn_enabled(kept)
+
+
+def test_threads_that_overlap_leave_the_switch_as_it_was(net):
+    """The first comes and goes while the second is inside."""
+    kept, (x, t, cond) = torch.backends.mkldnn.enabled, inputs(FEW)
+    first_in, second_in, first_out = (threading.Event() for _ in range(3))
+
+    def pause(*_):
+        if threading.current_thread() is first:
+            first_in.set()
+            assert second_in.wait(30)
+        else:
+            second_in.set()
+            assert first_out.wait(30)
+
+    def run(before, after):
+        assert before.wait(30)
+        net(x, t, cond)
+        after.set()
+
+    begun = threading.Event()
+    begun.set()
+    first = threading.Thread(target=run, args=(begun, first_out))
+    second = threading.Thread(target=run, args=(first_in, threading.Event()))
+    hook = net.mid.register_forward_pre_hook(pause)
+    try:
+        torch._C._set_mkldnn_enabled(True)
+        for thread in (first, second):
+            thread.start()
+        for thread in (first, second):
+            thread.join(30)
+        assert torch._C._get_mkldnn_enabled() is True
     finally:
         hook.remove()
         torch._C._set_mkldnn_enabled(kept)

@@ -92,6 +92,17 @@ def test_degenerate_sets_have_an_answer():
     assert np.isnan(REGIONS["union"].level(np.array([np.nan, 0.0])))
 
 
+def test_a_set_stays_what_it_was_made_as():
+    """Levels come from numbers taken when it was made: what it was made of may change, its own arrays may not."""
+    center = np.zeros(2)
+    ball = Ball(center, 1.0)
+    center[0] = 9.0
+    assert ball.center[0] == 0.0 and ball.level(np.zeros((2, 1)))[0] == pytest.approx(-1.0)
+    for made in (ball.center, ball.velocity, Box([0.0], [1.0]).high, Polytope([[1.0]], [0.0]).normals):
+        with pytest.raises(ValueError, match="read-only"):
+            made[0] = 1.0
+
+
 def test_levels_of_a_flow():
     states = np.random.default_rng(0).normal(size=(3, 4, 5))
     region = Ball([0.0, 0.0], 1.0, axes=(3, 1), velocity=[1.0, 0.0])

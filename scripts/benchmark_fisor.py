@@ -213,6 +213,7 @@ def measure(
     row |= {"products ms": ms["floor"], "TFLOP/s of products": floor.flops / ms["floor"] / 1e9}
     row |= {"action ms": ms["act_1"], "20 actions ms": ms["act_20"], "one-step action ms": ms["one_step_1"]}
     row |= {"20 one-step actions ms": ms["one_step_20"], "one step faster": paired("act_1", "one_step_1")}
+    row |= {"candidates": v.agent.config.candidates, "one-step candidates": v.one_step.config.candidates}
     row |= {"one step faster, 20": paired("act_20", "one_step_20"), "GFLOP": floor.flops / 1e9}
     return v, row
 

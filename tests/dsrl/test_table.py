@@ -107,7 +107,7 @@ def test_a_training_that_went_further_is_refused(logs, tmp_path, one_task):
 
 def test_methods_that_share_a_training_are_not_run_at_once(logs, tmp_path, one_task):
     work = bench(logs, tmp_path, 3)
-    shared = {work.claim(f"BallRun/{m}", 0) for m in ("FISOR", "FISOR, minqc", "FISOR, one step")}
+    shared = {work.claim(f"BallRun/{m}", 0) for m in ("FISOR", "FISOR, minqc", "FISOR, one step", table.BEST)}
     assert len(shared) == 1 and work.claim("BallRun/BC", 0) not in shared | {work.claim("BallRun/BC", 1)}
     with held(shared.pop()), held(work.claim("BallRun/FISOR, minqc", 0), wait=False) as mine:
         assert not mine

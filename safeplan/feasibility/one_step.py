@@ -26,9 +26,7 @@ class OneStepConfig:
     lr: float = 3e-4  # Adam
     batch: int = 256  # states per update
     improve: float = 0.3  # weight of what the critics prefer against imitation; 0: imitation alone
-    candidates: int = (
-        64  # actions drawn per state, told apart by the critics as FISOR's are: cheap here, and worth most
-    )
+    candidates: int = 64  # actions drawn per state, told apart by the critics as FISOR's are: cheap, and worth much
 
     def __post_init__(self) -> None:
         in_range(

@@ -352,8 +352,9 @@ def offline_aims(aims: list[dict]) -> str:
 
 
 def spread(v: dict, digits: int = 2) -> str:
-    """An estimate with its interval."""
-    return f"{v['estimate']:.{digits}f} [{v['low']:.{digits}f}, {v['high']:.{digits}f}]"
+    """An estimate with its interval; one seed has none."""
+    shown = f"{v['estimate']:.{digits}f}"
+    return shown if v["low"] == v["high"] else f"{shown} [{v['low']:.{digits}f}, {v['high']:.{digits}f}]"
 
 
 FORMATS = {

@@ -47,7 +47,7 @@ class Method:
     of: str = ""
     rival: str = ""  # name in baselines.offline
     settings: dict[str, Any] = field(default_factory=dict)  # of the rival
-    act: str = ""  # what is different about acting: minqc | guided | one_step | calibrated
+    act: str = ""  # what is different about acting: minqc | guided | steered | one_step | calibrated
     candidates: int = 0  # actions drawn per state; 0: as many as the policy draws by itself
     every_limit: bool = False  # takes any limit without training again; a FISOR, up to the suite's largest
 
@@ -65,9 +65,13 @@ METHODS = {
     "FISOR, minqc": Method(of="FISOR", act="minqc"),
     "FISOR, time-outs end": Method(train={"timeouts_bootstrap": False}),
     "FISOR, raw weights": Method(train={"normalize_weights": False}),
-    "FISOR, even labels": Method(train={"violating": 1.0}),
+    "FISOR, squared loss": Method(train={"feasibility_loss": "squared"}),
+    "FISOR, reward of all rows": Method(train={"reward_rows": "all"}),
+    "FISOR, no lead": Method(train={"lead": 0}),
+    "FISOR, slow critics": Method(train={"target_rate": 0.005, "critic_lr": 0.0}),
     "FISOR, budget": Method(train={"violating": 1.0}, every_limit=True),
     "FISOR, barrier on Q_h": Method(of="FISOR", act="guided"),
+    "FISOR, Q and barrier": Method(of="FISOR", act="steered"),
     "FISOR, calibrated": Method(of="FISOR", act="calibrated"),
     "FISOR, best of 64": Method(of="FISOR", candidates=64),
     "FISOR, one step": Method(of="FISOR", act="one_step"),
@@ -81,7 +85,7 @@ METHODS = {
     "TREBI-like": Method(rival="trebi", every_limit=True),
 }
 MAIN = (PARITY, "FISOR", "FISOR, one step", BEST)  # the most seeds, and curves
-SHORT = (*MAIN, "FISOR, budget", "FISOR, even labels", "FISOR, best of 64", "BC-Safe", "CPQ")
+SHORT = (*MAIN, "FISOR, budget", "FISOR, best of 64", "BC-Safe", "CPQ")
 FEW = (*MAIN, "FISOR, budget", "BC", "BC-Safe", "CPQ")
 
 
@@ -222,7 +226,7 @@ class Bench:
         """The method's policy as an actor of rollouts."""
         from safeplan.evaluation.actors import FisorActor, Memoryless
         from safeplan.feasibility.one_step import OneStepPolicy
-        from safeplan.guidance import Barrier
+        from safeplan.guidance import Barrier, Energy
 
         m = METHODS[method]
         if m.rival:
@@ -233,8 +237,10 @@ class Bench:
             return Memoryless(policy)
         if m.act == "calibrated":
             policy.threshold = threshold(policy, self.log(task))
-        chain = (lambda c: [Barrier(lambda a: -c.q_h(a), metric="identity")]) if m.act == "guided" else ()
-        return FisorActor(policy, pick="minqc" if m.act == "minqc" else None, chain=chain)
+        barrier = lambda c: Barrier(lambda a: -c.q_h(a), metric="identity")  # noqa: E731
+        ascent = lambda c: Energy(lambda a: -c.q(a), scale=0.1, metric="identity", proximal=False)  # noqa: E731
+        chains = {"guided": lambda c: [barrier(c)], "steered": lambda c: [ascent(c), barrier(c)]}
+        return FisorActor(policy, pick="minqc" if m.act == "minqc" else None, chain=chains.get(m.act, ()))
 
     def __call__(self, planner: str, seed: int) -> dict[str, Any]:
         """One job; `planner` is TASK/METHOD."""

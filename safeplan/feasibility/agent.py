@@ -13,7 +13,7 @@ from safeplan.feasibility.budget import augment, draw_shares
 from safeplan.feasibility.config import FisorConfig
 from safeplan.feasibility.lanes import Lanes
 from safeplan.feasibility.networks import TARGETS, set_seed
-from safeplan.feasibility.policy import FisorPolicy
+from safeplan.feasibility.policy import FisorPolicy, Seen
 from safeplan.feasibility.precision import actor_products, products
 from safeplan.nets import ema_update
 
@@ -37,8 +37,9 @@ class Fisor(FisorPolicy):
         with products(self.config.precision, self.device):  # refuse now what the device cannot do
             pass
         self.optimisers: dict[str, torch.optim.Optimizer] = {}
+        rate = self.config.critic_lr or self.config.lr
         for name in ("v", "q", "v_h", "q_h"):
-            self.optimisers[name] = torch.optim.Adam(self.nets[name].parameters(), lr=self.config.lr, fused=True)
+            self.optimisers[name] = torch.optim.Adam(self.nets[name].parameters(), lr=rate, fused=True)
         self.optimisers["actor"] = torch.optim.AdamW(
             self.nets["actor"].parameters(), lr=self.config.lr, weight_decay=0.0, fused=True
         )
@@ -77,13 +78,15 @@ class Fisor(FisorPolicy):
         with products(c.precision, self.device):
             obs, actions = self.encode(batch["observations"]), batch["actions"]
             with lanes.aside("weights"), torch.no_grad():
-                raw = self._weights(obs, actions)
+                seen = self._seen(obs, actions)
+                raw = self._weights(obs, actions, seen)
                 mean = raw.mean()
                 weights = raw / mean.clamp_min(TINY) if c.normalize_weights else raw
             k = min(c.critic_rows or len(obs), len(obs))
             first = {key: batch[key][:k] for key in ("rewards", "h", "masks")}
             next_obs = self.encode(batch["next_observations"][:k])
-            found = self.critic_step(obs[:k], actions[:k], **first, next_obs=next_obs, lanes=lanes)
+            known = Seen(*(v[:k] for v in seen))
+            found = self.critic_step(obs[:k], actions[:k], **first, next_obs=next_obs, lanes=lanes, seen=known)
             rows, losses_actor = len(obs) // c.actor_steps, []
             for i in range(c.actor_steps):
                 part = slice(i * rows, (i + 1) * rows)
@@ -115,14 +118,21 @@ class Fisor(FisorPolicy):
         masks: Tensor,
         next_obs: Tensor,
         lanes: Lanes | None = None,
+        seen: Seen | None = None,
     ) -> dict[str, Tensor]:
-        """One Adam step each of V, Q (towards the new V), V_h, Q_h (towards the new V_h), and of the targets."""
+        """One Adam step each of V, Q (towards the new V), V_h, Q_h (towards the new V_h), and of the targets.
+
+        `seen`: what the critics say of `obs` and `actions`, where it is known already.
+        """
         rate, lanes, found = self.config.target_rate, lanes or Lanes(), {}
+        if seen is None:
+            with torch.no_grad():
+                seen = self._seen(obs, actions)
         with lanes.aside("reward", "weights"):
-            found["loss_v"] = self._step("v", self.loss_v(obs, actions))
+            found["loss_v"] = self._step("v", self.loss_v(obs, actions, seen))
             found["loss_q"] = self._step("q", self.loss_q(obs, actions, rewards, masks, next_obs), rate)
         with lanes.aside("feasibility", "weights"):
-            found["loss_v_h"] = self._step("v_h", self.loss_v_h(obs, actions))
+            found["loss_v_h"] = self._step("v_h", self.loss_v_h(obs, actions, seen))
             found["loss_q_h"] = self._step("q_h", self.loss_q_h(obs, actions, h, masks, next_obs), rate)
         return found
 
@@ -148,11 +158,16 @@ class Fisor(FisorPolicy):
         loss = (weights * errors).mean()
         return loss if share == 1.0 else share * loss
 
-    def loss_v(self, obs: Tensor, actions: Tensor) -> Tensor:
-        """V towards the upper expectile of the lower target head."""
+    def loss_v(self, obs: Tensor, actions: Tensor, seen: Seen | None = None) -> Tensor:
+        """V towards the upper expectile of the lower target head, over the rows that `config.reward_rows` names."""
+        c = self.config
         with torch.no_grad():
-            q = self._heads("q_target", obs, actions).amin(0)
-        return losses.expectile(q - self._value("v", obs), self.config.tau_reward).mean()
+            seen = seen or self._seen(obs, actions)
+        u = seen.q - self._value("v", obs)
+        if c.reward_rows == "all":
+            return losses.expectile(u, c.tau_reward).mean()
+        weight, tau = losses.reward_rows(seen.v_h, seen.q_h, c.tau_reward)
+        return (weight * losses.expectile(u, tau)).mean()
 
     def loss_q(self, obs: Tensor, actions: Tensor, rewards: Tensor, masks: Tensor, next_obs: Tensor) -> Tensor:
         """Both heads of Q towards `bellman`."""
@@ -160,17 +175,22 @@ class Fisor(FisorPolicy):
             y = losses.bellman(rewards, masks, self._value("v", next_obs), self.config.gamma)
         return (self._heads("q", obs, actions) - y).square().mean()
 
-    def loss_v_h(self, obs: Tensor, actions: Tensor) -> Tensor:
+    def loss_v_h(self, obs: Tensor, actions: Tensor, seen: Seen | None = None) -> Tensor:
         """V_h towards the lower expectile of the worse target head."""
+        c = self.config
         with torch.no_grad():
-            q_h = self._heads("q_h_target", obs, actions).amax(0)
-        return losses.reversed_expectile(q_h - self._value("v_h", obs), self.config.tau_feasible).mean()
+            q_h = (seen or self._seen(obs, actions)).q_h
+        if c.feasibility_loss == "squared":
+            return losses.reversed_expectile(q_h - self._value("v_h", obs), c.tau_feasible).mean()
+        return losses.reversed_expectile_divergence(self._share(q_h), self._raw("v_h", obs), c.tau_feasible).mean()
 
     def loss_q_h(self, obs: Tensor, actions: Tensor, h: Tensor, masks: Tensor, next_obs: Tensor) -> Tensor:
         """Both heads of Q_h towards `feasible_bellman`."""
         with torch.no_grad():
             y_h = losses.feasible_bellman(h, masks, self._value("v_h", next_obs), self.config.gamma)
-        return (self._heads("q_h", obs, actions) - y_h).square().mean()
+        if self.config.feasibility_loss == "squared":
+            return (self._heads("q_h", obs, actions) - y_h).square().mean()
+        return losses.divergence(self._share(y_h), self._raw("q_h", obs, actions)).mean()
 
     def _step(self, name: str, loss: Tensor, rate: float = 0.0) -> Tensor:
         self.optimisers[name].zero_grad(set_to_none=True)

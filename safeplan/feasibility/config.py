@@ -1,5 +1,6 @@
 """Settings of FISOR: ours by default, `official()` as the authors' code has them, one set for all its tasks [fisor]."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,6 +11,16 @@ PICKS = ("minqc", "maxq", "maxq_feasible")
 VIOLATIONS = ("relabel", "column")
 PRECISIONS = ("float32", "tf32", "bfloat16")
 GRAPHS = ("auto", "on", "off")
+FEASIBILITY_LOSSES = ("cross_entropy", "squared")
+REWARD_ROWS = ("feasible", "all")
+BEFORE = {  # settings that came later, and what the code before them did: for checkpoints without them
+    "precision": "float32",
+    "graph": "auto",
+    "feasibility_loss": "squared",
+    "reward_rows": "all",
+    "critic_lr": 0.0,
+    "lead": 0,
+}
 
 
 @dataclass(frozen=True)
@@ -20,11 +31,14 @@ class FisorConfig:
     """
 
     gamma: float = 0.99  # discount of both critics
-    tau_reward: float = 0.9  # expectile of V, eq. 4 of IQL
+    tau_reward: float = 0.7  # expectile of V, eq. 4 of IQL (official: 0.9, above any return where critics are young)
     tau_feasible: float = 0.9  # reversed expectile of V_h
-    target_rate: float = 0.005  # Polyak step of the target critics
+    target_rate: float = 0.02  # Polyak step of the target critics (official: 0.005, 200 updates for a step of time)
     ema_rate: float = 0.001  # Polyak step of the acting actor
-    lr: float = 3e-4  # Adam, all networks
+    lr: float = 3e-4  # Adam, the actor, and the critics where `critic_lr` is 0
+    critic_lr: float = 1e-3  # Adam, the critics; 0: `lr` (official)
+    feasibility_loss: str = "cross_entropy"  # of V_h and Q_h within the bounds of h | squared (official; any h)
+    reward_rows: str = "feasible"  # that V learns from: what the policy would take | all (official)
     actor_decay_steps: int = 3_000_000  # cosine to 0 over so many actor steps; 0 keeps lr constant
 
     batch: int = 2048  # rows drawn per update
@@ -43,6 +57,7 @@ class FisorConfig:
     violation: str = "relabel"  # h from costs (+violating / -satisfying), or `column`: the log's own h
     violating: float = 25.0  # h of a transition with cost > 0
     satisfying: float = -1.0  # h of a transition without cost
+    lead: int = 3  # steps before a cost that `violating` holds for too, where there is no budget (official: none)
     timeouts_bootstrap: bool = True  # what follows a time-out still counts (official: it ends the return)
     budget: float = 0.0  # largest cost limit served, see `feasibility.budget`; 0: no cost at all is allowed (FISOR)
     scale_rewards: bool = True  # rewards * longest episode / spread of episode returns
@@ -62,6 +77,7 @@ class FisorConfig:
 
     def __post_init__(self) -> None:
         words = {"pick": PICKS, "violation": VIOLATIONS, "precision": PRECISIONS, "graph": GRAPHS}
+        words |= {"feasibility_loss": FEASIBILITY_LOSSES, "reward_rows": REWARD_ROWS}
         for name, known in words.items():
             if getattr(self, name) not in known:
                 raise ConfigError(f"fisor.{name} is {getattr(self, name)!r}, expected one of {', '.join(known)}")
@@ -73,10 +89,10 @@ class FisorConfig:
                 "in (0, 1]": "target_rate ema_rate",
                 "in [0, 1)": "dropout",
                 "positive": "lr cost_clip reward_clip",
-                "not negative": "cost_temperature reward_temperature cost_clip_low budget",
+                "not negative": "cost_temperature reward_temperature cost_clip_low budget critic_lr",
                 "finite": "violating satisfying",
                 "count": "batch actor_steps hidden actor_width actor_blocks steps candidates",
-                "count or 0": "actor_decay_steps critic_rows",
+                "count or 0": "actor_decay_steps critic_rows lead",
             },
         )
         if self.batch % self.actor_steps or self.critic_rows > self.batch:
@@ -90,6 +106,10 @@ class FisorConfig:
             )
         if self.budget > 0 and self.violation == "column":
             raise ConfigError("fisor.budget needs costs: it does not go with fisor.violation=column")
+        if self.feasibility_loss == "cross_entropy" and self.violation == "column":
+            raise ConfigError(
+                "fisor.feasibility_loss=cross_entropy needs bounds of h, and a column has none: use squared with it"
+            )
         if not self.satisfying < 0.0 < self.violating:
             raise ConfigError(
                 f"fisor.satisfying is {self.satisfying} and violating {self.violating}, expected one below, one above 0"
@@ -97,12 +117,18 @@ class FisorConfig:
 
 
 def stored(config: FisorConfig) -> dict[str, Any]:
-    """What checkpoints keep; what came later is left out at its default, so that runs begun before it go on."""
-    later = {"precision": "float32", "graph": "auto"}
-    return {k: v for k, v in asdict(config).items() if k not in later or v != later[k]}
+    """What checkpoints keep: what came later is left out where it is as before, so that runs begun before it go on."""
+    return {k: v for k, v in asdict(config).items() if k not in BEFORE or v != BEFORE[k]}
+
+
+def restored(settings: Mapping[str, Any]) -> FisorConfig:
+    """The inverse of `stored`. Raises TypeError on an unknown setting, ConfigError on a bad one."""
+    return FisorConfig(**{**BEFORE, **settings})
 
 
 def official(**changes: Any) -> FisorConfig:
     """The official code's settings, with `changes`: its update, sampling and choice to the last bit but rounding."""
     same = {"critic_rows": 256, "normalize_weights": False, "skip_unweighted": False, "timeouts_bootstrap": False}
-    return FisorConfig(**{**same, "pick": "minqc", **changes})
+    same |= {"tau_reward": 0.9, "target_rate": 0.005, "critic_lr": 0.0, "lead": 0}
+    same |= {"feasibility_loss": "squared", "reward_rows": "all", "pick": "minqc"}
+    return FisorConfig(**{**same, **changes})

@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 
 def relabel(costs: Tensor, violating: float = 25.0, satisfying: float = -1.0) -> Tensor:
@@ -9,7 +10,7 @@ def relabel(costs: Tensor, violating: float = 25.0, satisfying: float = -1.0) ->
     return torch.where(costs > 0, violating, satisfying).to(torch.float32)
 
 
-def expectile(u: Tensor, tau: float) -> Tensor:
+def expectile(u: Tensor, tau: float | Tensor) -> Tensor:
     """`|tau - 1[u <= 0]| u^2`: minimised by the tau-expectile, the maximum as tau -> 1 [iql, eq. 5]."""
     return torch.where(u > 0, tau, 1.0 - tau) * u.square()
 
@@ -17,6 +18,33 @@ def expectile(u: Tensor, tau: float) -> Tensor:
 def reversed_expectile(u: Tensor, tau: float) -> Tensor:
     """`|tau - 1[u >= 0]| u^2`: tends to the minimum as tau -> 1 [fisor, eq. 9]."""
     return torch.where(u < 0, tau, 1.0 - tau) * u.square()
+
+
+def divergence(share: Tensor, logits: Tensor) -> Tensor:
+    """KL(share || sigmoid(logits)) of Bernoulli laws: 0 where they agree, least at the mean share, as squares are."""
+    share = share.clamp(0.0, 1.0)  # a rounding may lie outside
+    entropy = -torch.xlogy(share, share) - torch.xlogy(1.0 - share, 1.0 - share)
+    share, logits = torch.broadcast_tensors(share, logits)
+    return binary_cross_entropy_with_logits(logits, share, reduction="none") - entropy
+
+
+def reversed_expectile_divergence(share: Tensor, logits: Tensor, tau: float) -> Tensor:
+    """`divergence` weighted as `reversed_expectile` with u = share - sigmoid(logits): least at the same estimate.
+
+    Its gradient in the logits is `-|tau - 1[u >= 0]| u`, half of that of `reversed_expectile` in the estimate.
+    """
+    u = share - logits.detach().sigmoid()
+    return torch.where(u < 0, tau, 1.0 - tau) * divergence(share, logits)
+
+
+def reward_rows(v_h: Tensor, q_h: Tensor, tau: float) -> tuple[Tensor, Tensor]:
+    """Weight and expectile `[B]` of the rows that V learns from, where it is to be the value of the extracted policy.
+
+    In a feasible state that policy takes feasible actions alone, the best of them: other actions have weight 0. In an
+    infeasible one it flees and does not look at rewards, so V is the mean of what the log has there.
+    """
+    feasible = v_h <= 0
+    return torch.where(feasible & (q_h > 0), 0.0, 1.0), torch.where(feasible, tau, 0.5)
 
 
 def bellman(reward: Tensor, mask: Tensor, v_next: Tensor, gamma: float) -> Tensor:

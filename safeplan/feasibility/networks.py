@@ -1,5 +1,7 @@
 """FISOR's eight networks [fisor, app. D]."""
 
+import math
+
 import torch
 from torch import nn
 
@@ -27,10 +29,20 @@ def build_networks(obs_size: int, act_size: int, config: FisorConfig, seed: int)
             nets[key] = FisorMLP(
                 act_size, obs_size, width=config.actor_width, blocks=config.actor_blocks, dropout=config.dropout
             )
+    if config.feasibility_loss == "cross_entropy":
+        start_feasible(nets, config)
     for target, source in TARGETS.items():
         nets[target].load_state_dict(nets[source].state_dict())
         nets[target].requires_grad_(False).eval()
     return nets
+
+
+def start_feasible(nets: nn.ModuleDict, config: FisorConfig) -> None:
+    """V_h and Q_h halfway between `satisfying` and 0: from the middle of their range most states need long to return."""
+    share = -0.5 * config.satisfying / (config.violating - config.satisfying)
+    with torch.no_grad():
+        nets["v_h"].layers[-1].bias.fill_(math.log(share / (1.0 - share)))
+        nets["q_h"].biases[-1].fill_(math.log(share / (1.0 - share)))
 
 
 def inference_networks(nets: nn.ModuleDict) -> dict[str, torch.Tensor]:

@@ -25,6 +25,15 @@ class Critics(NamedTuple):
     q: Callable[[Tensor], Tensor]
 
 
+class Seen(NamedTuple):
+    """What the critics say of states and actions, `[B]` each: lower head of Q, worse head of Q_h, of the targets."""
+
+    v: Tensor
+    q: Tensor
+    v_h: Tensor
+    q_h: Tensor
+
+
 Chain = Sequence[Guidance] | Callable[[Critics], Sequence[Guidance]]
 
 
@@ -72,23 +81,41 @@ class FisorPolicy:
         """Observations as the networks see them, `[..., S]`."""
         return (obs - self._mean) / self._std if self.config.normalize else obs
 
+    def _raw(self, name: str, *inputs: Tensor) -> Tensor:
+        return self._call[name](torch.cat(inputs, -1) if len(inputs) > 1 else inputs[0]).squeeze(-1)
+
+    def _violation(self, raw: Tensor) -> Tensor:
+        """V_h or Q_h from what their networks give: itself, or the logit of where it lies between its bounds."""
+        c = self.config
+        if c.feasibility_loss == "squared":
+            return raw
+        return c.satisfying + (c.violating - c.satisfying) * raw.sigmoid()
+
+    def _share(self, violation: Tensor) -> Tensor:
+        """The inverse of `_violation`, before the logit: 0 at `satisfying`, 1 at `violating`."""
+        c = self.config
+        return (violation - c.satisfying) / (c.violating - c.satisfying)
+
     def _value(self, name: str, obs: Tensor) -> Tensor:
-        return self._call[name](obs).squeeze(-1)
+        raw = self._raw(name, obs)
+        return self._violation(raw) if name == "v_h" else raw
 
     def _heads(self, name: str, obs: Tensor, actions: Tensor) -> Tensor:
-        return self._call[name](torch.cat([obs, actions], -1)).squeeze(-1)  # [2, B]
+        raw = self._raw(name, obs, actions)  # [2, B]
+        return self._violation(raw) if name.startswith("q_h") else raw
 
     def scores(self, obs: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         """Worst Q_h and least Q of the target critics `[B]`, differentiable, for encoded observations."""
         return self._heads("q_h_target", obs, actions).amax(0), self._heads("q_target", obs, actions).amin(0)
 
-    def _weights(self, obs: Tensor, actions: Tensor) -> Tensor:
+    def _seen(self, obs: Tensor, actions: Tensor) -> Seen:
+        q_h, q = self.scores(obs, actions)
+        return Seen(self._value("v", obs), q, self._value("v_h", obs), q_h)
+
+    def _weights(self, obs: Tensor, actions: Tensor, seen: Seen | None = None) -> Tensor:
         c = self.config
         return losses.policy_weights(
-            self._value("v", obs),
-            self._heads("q_target", obs, actions).amin(0),
-            self._value("v_h", obs),
-            self._heads("q_h_target", obs, actions).amax(0),
+            *(seen or self._seen(obs, actions)),
             cost_temperature=c.cost_temperature,
             reward_temperature=c.reward_temperature,
             cost_clip_low=c.cost_clip_low,

@@ -32,7 +32,7 @@ def columns(log: Log, config: FisorConfig) -> dict[str, Tensor]:
             )
         h = torch.from_numpy(log.extra["h"])
     else:
-        h = relabel(torch.from_numpy(log.costs), config.violating, config.satisfying)
+        h = relabel(torch.from_numpy(early(log, config.lead)), config.violating, config.satisfying)
     done = log.terminals if config.timeouts_bootstrap else log.ends
     scale = reward_scale(log) if config.scale_rewards else 1.0
     return {
@@ -44,3 +44,16 @@ def columns(log: Log, config: FisorConfig) -> dict[str, Tensor]:
         "masks": torch.from_numpy(1.0 - done.astype(np.float32)),
         **({"costs": torch.from_numpy(log.costs)} if config.budget > 0 else {}),
     }
+
+
+def early(log: Log, lead: int) -> np.ndarray:
+    """Costs `[N]`, each also at the `lead` steps of its episode before it.
+
+    A critic finds the edge of the feasible set to within a few steps of time, and may err on the wrong side; with a
+    lead it errs on the safe one.
+    """
+    costs = log.costs.copy()
+    for a, b in log.episodes:
+        for k in range(1, min(lead, b - a - 1) + 1):
+            costs[a : b - k] = np.maximum(costs[a : b - k], log.costs[a + k : b])
+    return costs

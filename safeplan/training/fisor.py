@@ -9,7 +9,7 @@ from torch import Tensor
 from safeplan.data import Log, Normalizer
 from safeplan.errors import CheckpointError, ConfigError
 from safeplan.feasibility import Fisor, FisorConfig, FisorPolicy, columns, reward_scale
-from safeplan.feasibility.config import stored
+from safeplan.feasibility.config import restored, stored
 from safeplan.feasibility.graphed import GraphedFisor, fisor_class
 from safeplan.feasibility.networks import inference_networks, load_inference
 from safeplan.training.sources import TransitionSource
@@ -46,7 +46,7 @@ class FisorLearner:
         stats = {k.split(".")[1]: v.cpu() for k, v in tensors.items() if k.startswith("normalizer.")}
         try:
             normalizer = Normalizer.from_dict(stats)
-            config = FisorConfig(**{**meta["fisor"], "compile": False})
+            config = restored({**meta["fisor"], "compile": False})
             policy = FisorPolicy(meta["obs_size"], meta["act_size"], config, normalizer=normalizer, device=device)
             policy.reward_scale = float(meta["reward_scale"])
             load_inference(policy.nets, tensors)

@@ -1,6 +1,6 @@
 """The agent: reproducible, refuses what does not fit, and learns a feasible set that is known."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from unittest.mock import patch
 
 import numpy as np
@@ -9,7 +9,9 @@ import torch
 
 from safeplan.data import Log, Normalizer
 from safeplan.errors import ConfigError, DataError, ShapeError
-from safeplan.feasibility import Fisor, FisorConfig, FisorPolicy, columns, reward_scale
+from safeplan.feasibility import Fisor, FisorConfig, FisorPolicy, columns, official, reward_scale
+from safeplan.feasibility.config import BEFORE, restored, stored
+from safeplan.feasibility.prepare import early
 from safeplan.guidance import Barrier, Energy
 from safeplan.rng import torch_rng
 
@@ -37,12 +39,20 @@ def rand_batch(n: int = 64) -> dict[str, torch.Tensor]:
     return batch | {k: torch.rand(n, generator=g) for k in ("rewards", "h", "masks")}
 
 
-def test_learns_the_feasible_set_of_a_line():
-    fast = {"gamma": 0.9, "target_rate": 0.05, "lr": 3e-3, "ema_rate": 0.02}
-    config = replace(SMALL, **fast, batch=256, critic_rows=256, hidden=32, violation="column", scale_rewards=False)
+COLUMN = {"violation": "column", "feasibility_loss": "squared"}
+
+
+EVEN = {"violating": 1.0}
+
+
+@pytest.mark.parametrize("how", [COLUMN, EVEN], ids=["column", "costs"])
+def test_learns_the_feasible_set_of_a_line(how):
+    fast = {"gamma": 0.9, "target_rate": 0.05, "lr": 3e-3, "critic_lr": 3e-3, "ema_rate": 0.02, "lead": 0}
+    fast |= {"batch": 256, "critic_rows": 256, "hidden": 32}
+    config = replace(SMALL, **fast, **how, scale_rewards=False)
     data = columns(line_log(), config)
     agent = Fisor(1, 1, config)
-    for i in range(250):
+    for i in range(250 if how is COLUMN else 500):
         rows = torch.randint(4000, (256,), generator=torch_rng(0, "batch", i))
         agent.update({k: v[rows] for k, v in data.items()}, torch_rng(0, "update", i))
     x = np.array([[-0.9], [-0.55], [0.0], [0.1], [0.55], [0.9]], np.float32)
@@ -102,7 +112,7 @@ def test_normalised_weights_do_not_scale_the_step():
         losses = []
         for factor in (1.0, 10.0):
             agent = Fisor(3, 2, replace(SMALL, normalize_weights=normalize))
-            with patch.object(agent, "_weights", lambda o, a, f=factor: f * torch.arange(64.0)):
+            with patch.object(agent, "_weights", lambda *_, f=factor: f * torch.arange(64.0)):
                 losses.append(agent.update(batch, torch_rng(0)))
         ratio = losses[1]["loss_actor"] / losses[0]["loss_actor"]
         assert ratio == pytest.approx(1.0 if normalize else 10.0, rel=1e-4)
@@ -123,7 +133,7 @@ def test_targets_move_by_their_rate_and_carry_no_graph():
     old = {k: v.clone() for k, v in agent.nets.state_dict().items()}
     agent.update(rand_batch(), torch_rng(0))
     new = agent.nets.state_dict()
-    moved = old["q_h_target.weights.0"] + 0.005 * (new["q_h.weights.0"] - old["q_h_target.weights.0"])
+    moved = old["q_h_target.weights.0"] + SMALL.target_rate * (new["q_h.weights.0"] - old["q_h_target.weights.0"])
     torch.testing.assert_close(new["q_h_target.weights.0"], moved)
     assert not any(p.requires_grad for k in ("q_target", "q_h_target", "actor_ema") for p in agent.nets[k].parameters())
     assert agent.updates == 1 and agent.actor_updates == 2
@@ -178,7 +188,7 @@ def test_columns():
     data = columns(log, replace(SMALL, timeouts_bootstrap=False))
     assert set(data["h"].tolist()) == {25.0, -1.0} and data["masks"].tolist() == [1.0] * 99 + [0.0]
     assert data["actions"].abs().max() < 1
-    torch.testing.assert_close(columns(log, replace(SMALL, violation="column"))["h"], torch.from_numpy(log.extra["h"]))
+    torch.testing.assert_close(columns(log, replace(SMALL, **COLUMN))["h"], torch.from_numpy(log.extra["h"]))
     assert columns(log, SMALL)["masks"].all()  # a time-out is not an end
     assert reward_scale(log) == 1.0  # one episode: returns do not differ
     timeouts = log.timeouts.copy()
@@ -187,9 +197,44 @@ def test_columns():
     spread = abs(float(log.rewards[:50].sum() - log.rewards[50:].sum()))
     assert reward_scale(two) == pytest.approx(50 / spread, rel=1e-5)
     with pytest.raises(DataError, match="relabel"):
-        columns(replace(log, extra={}), replace(SMALL, violation="column"))
+        columns(replace(log, extra={}), replace(SMALL, **COLUMN))
     with pytest.raises(DataError, match=r"actions reach 3"):
         columns(replace(log, actions=log.actions * 0 + 3), SMALL)
+
+
+def test_costs_are_seen_ahead_within_their_episode():
+    """Two episodes of five steps; the second one's first cost does not reach into the first."""
+    log = line_log(10)
+    costs = np.float32([0, 0, 0, 0, 2, 1, 0, 0, 1, 0])
+    log = replace(log, costs=costs, timeouts=np.arange(10) % 5 == 4)
+    assert early(log, 0).tolist() == costs.tolist()
+    assert early(log, 2).tolist() == [0, 0, 2, 2, 2, 1, 1, 1, 1, 0]
+    assert early(log, 9).tolist() == [2, 2, 2, 2, 2, 1, 1, 1, 1, 0]
+    assert (columns(log, replace(SMALL, lead=2))["h"] > 0).tolist() == [v > 0 for v in early(log, 2)]
+
+
+def test_cross_entropy_keeps_values_within_their_bounds_and_starts_feasible():
+    """At observations far from any seen, where the squared critics say anything."""
+    far = 1e3 * torch.randn(64, 3, generator=torch_rng(1))
+    for loss, inside in (("cross_entropy", True), ("squared", False)):
+        agent = Fisor(3, 2, replace(SMALL, critic_rows=0, feasibility_loss=loss))
+        if inside:
+            start = agent.v_h(rand_batch()["observations"])
+            assert -1.0 < start.min() and start.max() < 0.0
+        for i in range(5):
+            agent.update({**rand_batch(), "h": torch.where(torch.arange(64) % 4 == 0, 25.0, -1.0)}, torch_rng(0, i))
+        values = torch.cat([agent.v_h(far), agent.q_h(far, torch.zeros(64, 2))])
+        assert (-1.0 <= values.min() and values.max() <= 25.0) == inside
+
+
+def test_settings_that_came_later_are_as_before_in_older_checkpoints():
+    old = asdict(official())
+    for key in BEFORE:
+        old.pop(key)
+    assert restored(old) == official()
+    for config in (FisorConfig(), official(), FisorConfig(lead=0, precision="bfloat16")):
+        assert restored(stored(config)) == config
+    assert set(stored(official())) == set(old)
 
 
 @pytest.mark.parametrize(
@@ -201,6 +246,10 @@ def test_columns():
         ({"candidates": 0}, "at least 1"),
         ({"batch": 65}, "must divide"),
         ({"violating": -1.0}, "above 0"),
+        ({"violation": "column"}, "use squared"),
+        ({"feasibility_loss": "hinge"}, "cross_entropy, squared"),
+        ({"reward_rows": "none"}, "feasible, all"),
+        ({"lead": -1}, "at least 0"),
     ],
 )
 def test_settings_are_checked(change, text):

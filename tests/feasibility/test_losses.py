@@ -9,11 +9,14 @@ from safeplan.errors import ConfigError
 from safeplan.feasibility import select
 from safeplan.feasibility.losses import (
     bellman,
+    divergence,
     expectile,
     feasible_bellman,
     policy_weights,
     relabel,
     reversed_expectile,
+    reversed_expectile_divergence,
+    reward_rows,
 )
 
 U = torch.tensor([-2.0, -1.0, 0.0, 1.0, 3.0])
@@ -37,6 +40,31 @@ def test_minimiser_tends_to_the_extreme(loss, limit):
     assert found[0] == pytest.approx(0.75, abs=0.01)  # tau = 1/2 is the mean
     assert abs(found[0] - limit) > abs(found[1] - limit) > abs(found[2] - limit)
     assert found[2] == pytest.approx(limit, abs=0.05)
+
+
+@pytest.mark.parametrize("tau", [0.5, 0.9])
+def test_divergence_is_least_where_the_squares_are(tau):
+    """Same estimate, found on a grid; and half the gradient, at estimates that are not the least."""
+    shares, logits = torch.tensor([0.0, 0.04, 0.3, 1.0]), torch.linspace(-6, 3, 4001)
+    loss = reversed_expectile_divergence(shares, logits[:, None], tau).mean(-1)
+    squares = reversed_expectile(shares - logits[:, None].sigmoid(), tau).mean(-1)
+    assert abs(int(loss.argmin()) - int(squares.argmin())) <= 1
+    z = torch.tensor([-2.0, 0.5, 4.0], requires_grad=True)
+    p = z.detach().sigmoid().requires_grad_()
+    share = torch.tensor([0.2, 0.1, 1.0])
+    reversed_expectile_divergence(share, z, tau).sum().backward()
+    reversed_expectile(share - p, tau).sum().backward()
+    torch.testing.assert_close(z.grad, 0.5 * p.grad)
+    assert divergence(share[:2], share[:2].logit()).abs().max() < 1e-6
+    torch.testing.assert_close(reversed_expectile_divergence(share, z, 0.5), 0.5 * divergence(share, z))
+
+
+def test_rows_of_the_reward_value():
+    """Feasible state: feasible actions alone, towards the best. Infeasible: all, towards the mean."""
+    v_h, q_h = torch.tensor([-1.0, -1.0, 2.0, 2.0]), torch.tensor([-0.5, 0.5, -0.5, 3.0])
+    weight, tau = reward_rows(v_h, q_h, 0.7)
+    assert weight.tolist() == [1.0, 0.0, 1.0, 1.0]
+    torch.testing.assert_close(tau, torch.tensor([0.7, 0.7, 0.5, 0.5]))
 
 
 def test_bellman_by_hand():

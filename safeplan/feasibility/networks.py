@@ -38,11 +38,12 @@ def build_networks(obs_size: int, act_size: int, config: FisorConfig, seed: int)
 
 
 def start_feasible(nets: nn.ModuleDict, config: FisorConfig) -> None:
-    """V_h and Q_h halfway between `satisfying` and 0: from the middle of their range most states need long to return."""
+    """V_h and Q_h start halfway from `satisfying` to 0; from the middle of their range most states need long back."""
     share = -0.5 * config.satisfying / (config.violating - config.satisfying)
     with torch.no_grad():
-        nets["v_h"].layers[-1].bias.fill_(math.log(share / (1.0 - share)))
-        nets["q_h"].biases[-1].fill_(math.log(share / (1.0 - share)))
+        for name in ("v_h", "q_h"):
+            last = [p for key, p in nets[name].named_parameters() if "bias" in key][-1]
+            last.fill_(math.log(share / (1.0 - share)))
 
 
 def inference_networks(nets: nn.ModuleDict) -> dict[str, torch.Tensor]:

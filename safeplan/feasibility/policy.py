@@ -81,8 +81,8 @@ class FisorPolicy:
         """Observations as the networks see them, `[..., S]`."""
         return (obs - self._mean) / self._std if self.config.normalize else obs
 
-    def _raw(self, name: str, *inputs: Tensor) -> Tensor:
-        return self._call[name](torch.cat(inputs, -1) if len(inputs) > 1 else inputs[0]).squeeze(-1)
+    def _raw(self, name: str, obs: Tensor, actions: Tensor | None = None) -> Tensor:
+        return self._call[name](obs if actions is None else torch.cat([obs, actions], -1)).squeeze(-1)
 
     def _violation(self, raw: Tensor) -> Tensor:
         """V_h or Q_h from what their networks give: itself, or the logit of where it lies between its bounds."""

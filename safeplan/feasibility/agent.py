@@ -185,12 +185,17 @@ class Fisor(FisorPolicy):
         return losses.reversed_expectile_divergence(self._share(q_h), self._raw("v_h", obs), c.tau_feasible).mean()
 
     def loss_q_h(self, obs: Tensor, actions: Tensor, h: Tensor, masks: Tensor, next_obs: Tensor) -> Tensor:
-        """Both heads of Q_h towards `feasible_bellman`."""
+        """Both heads of Q_h towards `feasible_bellman`, and in violation towards `recovery_bellman`."""
+        c = self.config
         with torch.no_grad():
-            y_h = losses.feasible_bellman(h, masks, self._value("v_h", next_obs), self.config.gamma)
-        if self.config.feasibility_loss == "squared":
+            v_h = self._value("v_h", next_obs)
+            y_h = losses.feasible_bellman(h, masks, v_h, c.gamma)
+        if c.feasibility_loss == "squared":
             return (self._heads("q_h", obs, actions) - y_h).square().mean()
-        return losses.divergence(self._share(y_h), self._raw("q_h", obs, actions)).mean()
+        share = self._share(y_h)
+        if c.recovery > 0:
+            share = torch.where(h > 0, losses.recovery_bellman(self._share(v_h), masks, c.recovery), share)
+        return losses.divergence(share, self._raw("q_h", obs, actions)).mean()
 
     def _step(self, name: str, loss: Tensor, rate: float = 0.0) -> Tensor:
         self.optimisers[name].zero_grad(set_to_none=True)

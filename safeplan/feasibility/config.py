@@ -20,6 +20,7 @@ BEFORE = {  # settings that came later, and what the code before them did: for c
     "reward_rows": "all",
     "critic_lr": 0.0,
     "lead": 0,
+    "recovery": 0.0,
 }
 
 
@@ -57,6 +58,7 @@ class FisorConfig:
     violation: str = "relabel"  # h from costs (+violating / -satisfying), or `column`: the log's own h
     violating: float = 25.0  # h of a transition with cost > 0
     satisfying: float = -1.0  # h of a transition without cost
+    recovery: float = 0.97  # discount of the time until a violation ends; 0: not told apart (official, and if squared)
     lead: int = 3  # steps before a cost that `violating` holds for too, where there is no budget (official: none)
     timeouts_bootstrap: bool = True  # what follows a time-out still counts (official: it ends the return)
     budget: float = 0.0  # largest cost limit served, see `feasibility.budget`; 0: no cost at all is allowed (FISOR)
@@ -87,7 +89,7 @@ class FisorConfig:
             {
                 "inside (0, 1)": "gamma tau_reward tau_feasible",
                 "in (0, 1]": "target_rate ema_rate",
-                "in [0, 1)": "dropout",
+                "in [0, 1)": "dropout recovery",
                 "positive": "lr cost_clip reward_clip",
                 "not negative": "cost_temperature reward_temperature cost_clip_low budget critic_lr",
                 "finite": "violating satisfying",
@@ -129,6 +131,6 @@ def restored(settings: Mapping[str, Any]) -> FisorConfig:
 def official(**changes: Any) -> FisorConfig:
     """The official code's settings, with `changes`: its update, sampling and choice to the last bit but rounding."""
     same = {"critic_rows": 256, "normalize_weights": False, "skip_unweighted": False, "timeouts_bootstrap": False}
-    same |= {"tau_reward": 0.9, "target_rate": 0.005, "critic_lr": 0.0, "lead": 0}
+    same |= {"tau_reward": 0.9, "target_rate": 0.005, "critic_lr": 0.0, "lead": 0, "recovery": 0.0}
     same |= {"feasibility_loss": "squared", "reward_rows": "all", "pick": "minqc"}
     return FisorConfig(**{**same, **changes})

@@ -66,6 +66,28 @@ def test_learns_the_feasible_set_of_a_line(how):
     assert (actions < 0.4).mean() > 0.9
 
 
+def test_in_violation_the_way_out_is_known():
+    """From 0.5 two steps to the left end it; without `recovery` left and right are violated alike."""
+    rng = np.random.default_rng(0)
+    x, a = rng.uniform(0, 1, (2, 4000, 1)).astype(np.float32)
+    a = 2 * a - 1
+    y = np.clip(x + np.float32(0.2) * a, 0, 1)  # violated beyond 0.2
+    ends = np.arange(4000) == 3999
+    log = Log(x, y, a, 0 * a[:, 0], (x[:, 0] > 0.2).astype(np.float32), np.zeros(4000, bool), ends)
+    gaps = []
+    for recovery in (0.97, 0.0):
+        config = replace(SMALL, batch=256, critic_rows=256, hidden=32, critic_lr=3e-3, target_rate=0.05, lead=0)
+        agent = Fisor(1, 1, replace(config, recovery=recovery, scale_rewards=False))
+        data = columns(log, agent.config)
+        for i in range(300):
+            rows = torch.randint(4000, (256,), generator=torch_rng(0, "batch", i))
+            agent.update({k: v[rows] for k, v in data.items()}, torch_rng(0, "update", i))
+        out, stay = agent.q_h(np.float32([[0.5], [0.5]]), np.float32([[-1.0], [1.0]]))
+        assert out > 10.0
+        gaps.append(stay - out)
+    assert gaps[0] > 0.8 > 2 * abs(gaps[1]), gaps
+
+
 def test_updates_depend_on_the_generator_alone():
     def run(noise: int):
         torch.manual_seed(noise)

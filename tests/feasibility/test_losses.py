@@ -13,6 +13,7 @@ from safeplan.feasibility.losses import (
     expectile,
     feasible_bellman,
     policy_weights,
+    recovery_bellman,
     relabel,
     reversed_expectile,
     reversed_expectile_divergence,
@@ -76,6 +77,22 @@ def test_bellman_by_hand():
     reward, mask, v_next = torch.ones(2), torch.tensor([1.0, 0.0]), torch.full((2,), 10.0)
     torch.testing.assert_close(bellman(reward, mask, v_next, 0.9), torch.tensor([10.0, 1.0]))
     assert relabel(torch.tensor([0.0, 0.3, 1.0])).tolist() == [-1.0, 25.0, 25.0]
+
+
+def test_violations_are_told_apart_by_how_long_they_last():
+    """A walk out of the violation: k steps before its last one 1 - recovery^k; and 1 where there is no way out."""
+    mask, share = torch.ones(1), torch.tensor([0.03])  # what follows the last violated step is feasible
+    for k in range(6):
+        share = recovery_bellman(share, mask, 0.9)
+        torch.testing.assert_close(share, torch.tensor([0.5 + 0.5 * (1.0 - 0.9 ** (k + 1))]))
+    stuck = torch.tensor([0.5])
+    for _ in range(300):
+        stuck = recovery_bellman(stuck, mask, 0.9)
+    assert float(stuck) == pytest.approx(1.0)
+    assert float(recovery_bellman(torch.tensor([0.0]), 0 * mask, 0.9)) == 1.0  # the episode ended in it
+    assert (
+        recovery_bellman(torch.linspace(0, 1, 11), torch.ones(11), 0.97) >= 0.5
+    ).all()  # infeasible whatever follows
 
 
 def test_chain_has_the_known_feasible_set():

@@ -25,7 +25,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -316,7 +316,8 @@ def threshold(policy: Any, log: Any, alpha: float = 0.1) -> float:
     for a, b in log.episodes:
         for row in np.flatnonzero(log.costs[a:b] > 0):
             soon[a + max(0, row - 5) : a + row + 1] = True
-    return min(0.0, calibrate(policy.v_h(log.observations[soon]), alpha).threshold)
+    found = np.float32(calibrate(policy.v_h(log.observations[soon]), alpha).threshold)
+    return min(0.0, float(np.nextafter(found, np.float32(-np.inf))))  # what equals it is not below it
 
 
 def planned(suite: Suite, tasks: list[str], methods: list[str], seeds: int | None) -> dict[str, list[int]]:
@@ -375,6 +376,7 @@ def main(argv: list[str] | None = None, bench: Callable[..., Any] = Bench) -> in
     from safeplan.errors import SafeplanError
     from safeplan.evaluation.shared_study import held, share_study
     from safeplan.evaluation.study import read_study
+    from safeplan.feasibility import FisorConfig
 
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--suite", choices=sorted(SUITES), default="bullet")
@@ -401,7 +403,7 @@ def main(argv: list[str] | None = None, bench: Callable[..., Any] = Bench) -> in
         work = bench(suite, a.data, a.runs / a.suite)
         settings = {"suite": a.suite, "updates": suite.updates, "episodes": suite.episodes}
         settings |= {"limits": list(suite.limits)}
-        settings |= {"fisor": SMALL, "logs": {t: work.log(t).digest() for t in suite.tasks}}
+        settings |= {"fisor": asdict(FisorConfig(**SMALL)), "logs": {t: work.log(t).digest() for t in suite.tasks}}
         if a.summary:
             header, rows = read_study(kept, KINDS)
         else:

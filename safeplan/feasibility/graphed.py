@@ -101,7 +101,12 @@ class GraphedFisor(Fisor):
             self._names, self._values = tuple(found), torch.stack(list(found.values()))
         self._graph = graph
         self.updates, self.actor_updates = counts
-        self._mark(capturable=False, lr=self.config.lr)  # the graph has its own; checkpoints are those of any device
+        self._as_anywhere()
+
+    def _as_anywhere(self) -> None:
+        """Optimisers whose state is a checkpoint of any device: the graph has rates of its own."""
+        self._mark(capturable=False)
+        self.optimisers["actor"].param_groups[0]["lr"] = self.config.lr
 
     def _state(self) -> list[Tensor]:
         """Every tensor that an update changes."""

@@ -57,14 +57,14 @@ def feasible_bellman(h: Tensor, mask: Tensor, vh_next: Tensor, gamma: float) -> 
     return mask * ((1.0 - gamma) * h + gamma * torch.maximum(h, vh_next)) + (1.0 - mask) * h
 
 
-def recovery_bellman(share_next: Tensor, mask: Tensor, recovery: float) -> Tensor:
-    """Where a constraint is violated now: a share in [1/2, 1] of the range of h that says for how long.
+def recovery_bellman(share_next: Tensor, mask: Tensor, recovery: float, least: float = 0.5) -> Tensor:
+    """Where a constraint is violated now: a share in [least, 1] of the range of h that says for how long.
 
-    `feasible_bellman` gives such states one value whatever is done next. Here w = 2 share - 1 is 0 where the violation
-    ends with this step, and `1 - recovery^k` k steps before that; 1 where the episode ends in it.
+    `feasible_bellman` gives such states one value whatever is done next. Here it is `least + (1 - least) w`, where w is
+    `1 - recovery^k` with k violated steps left, this one among them; 1 where the episode ends in violation.
     """
-    w = mask * (2.0 * share_next - 1.0).clamp_min(0.0) + (1.0 - mask)
-    return 0.5 + 0.5 * (1.0 - recovery + recovery * w)
+    w = mask * ((share_next - least) / (1.0 - least)).clamp_min(0.0) + (1.0 - mask)
+    return least + (1.0 - least) * (1.0 - recovery + recovery * w)
 
 
 def policy_weights(

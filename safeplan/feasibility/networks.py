@@ -38,7 +38,10 @@ def build_networks(obs_size: int, act_size: int, config: FisorConfig, seed: int)
 
 
 def start_feasible(nets: nn.ModuleDict, config: FisorConfig) -> None:
-    """V_h and Q_h start halfway from `satisfying` to 0; from the middle of their range most states need long back."""
+    """V_h and Q_h start halfway from `satisfying` to 0; from the middle of their range most states need long back.
+
+    The bias alone is set: observations far above 1 are to be normalised (`config.normalize`) for this to hold.
+    """
     share = -0.5 * config.satisfying / (config.violating - config.satisfying)
     with torch.no_grad():
         for name in ("v_h", "q_h"):

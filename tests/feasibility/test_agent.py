@@ -88,6 +88,19 @@ def test_in_violation_the_way_out_is_known():
     assert gaps[0] > 0.8 > 2 * abs(gaps[1]), gaps
 
 
+@pytest.mark.parametrize("violating", [0.5, 1.0, 25.0])
+def test_a_violated_step_is_infeasible_whatever_its_label(violating):
+    """Labels of other sizes: the last violated step, with nothing but safety after it."""
+    agent = Fisor(3, 2, replace(SMALL, violating=violating, critic_lr=0.02, lead=0))
+    batch = {**rand_batch(), "h": torch.full((64,), violating), "masks": torch.ones(64)}
+    obs, act = batch["observations"], batch["actions"]
+    with patch.object(agent, "_value", lambda name, o: torch.full((len(o),), -1.0)):  # what follows is safe
+        for _ in range(200):
+            agent._step("q_h", agent.loss_q_h(obs, act, batch["h"], batch["masks"], obs))
+    agent.nets["q_h_target"].load_state_dict(agent.nets["q_h"].state_dict())
+    assert agent.q_h(obs, act).min() > 0.2 * violating
+
+
 def test_updates_depend_on_the_generator_alone():
     def run(noise: int):
         torch.manual_seed(noise)

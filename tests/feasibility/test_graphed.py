@@ -75,6 +75,16 @@ def torch_uniform(i: int) -> torch.Tensor:
     return _rand(64, generator=torch_rng(2, i))
 
 
+def test_checkpoints_of_a_gpu_hold_the_rates_of_the_settings():
+    agent = GraphedFisor(3, 2, replace(SMALL, critic_lr=3e-3))
+    agent._mark(capturable=True)
+    agent.optimisers["actor"].param_groups[0]["lr"] = agent._rates[0]  # as while capturing
+    agent._as_anywhere()
+    rates = {k: o["param_groups"][0] for k, o in agent.state_dict()["optimisers"].items()}
+    assert {k: r["lr"] for k, r in rates.items()} == dict.fromkeys(("v", "q", "v_h", "q_h"), 3e-3) | {"actor": 1e-2}
+    assert not any(r["capturable"] for r in rates.values())
+
+
 def test_what_the_device_does_not_have():
     assert fisor_class(SMALL, "cpu") is Fisor and fisor_class(replace(SMALL, graph="off"), "cuda") is Fisor
     assert fisor_class(SMALL, "cuda") is GraphedFisor

@@ -80,11 +80,11 @@ def test_bellman_by_hand():
 
 
 def test_violations_are_told_apart_by_how_long_they_last():
-    """A walk out of the violation: k steps before its last one 1 - recovery^k; and 1 where there is no way out."""
+    """A walk out of the violation: w is 1 - recovery^k with k steps left; and 1 where there is no way out."""
     mask, share = torch.ones(1), torch.tensor([0.03])  # what follows the last violated step is feasible
-    for k in range(6):
+    for k in range(1, 7):
         share = recovery_bellman(share, mask, 0.9)
-        torch.testing.assert_close(share, torch.tensor([0.5 + 0.5 * (1.0 - 0.9 ** (k + 1))]))
+        torch.testing.assert_close(share, torch.tensor([0.5 + 0.5 * (1.0 - 0.9**k)]))
     stuck = torch.tensor([0.5])
     for _ in range(300):
         stuck = recovery_bellman(stuck, mask, 0.9)

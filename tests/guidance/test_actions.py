@@ -20,8 +20,8 @@ def agent() -> Fisor:
     """Critics that know the line, and an actor that imitates all of its log."""
     fast = {"gamma": 0.9, "target_rate": 0.05, "lr": 3e-3, "ema_rate": 0.02}
     config: FisorConfig = replace(
-        SMALL, **fast, batch=256, critic_rows=256, hidden=32, violation="column", scale_rewards=False,
-        cost_temperature=0.0, reward_temperature=0.0,
+        SMALL, **fast, batch=256, critic_rows=256, hidden=32, violation="column", feasibility_loss="squared",
+        scale_rewards=False, cost_temperature=0.0, reward_temperature=0.0,
     )  # fmt: skip
     data = columns(line_log(), config)
     agent = Fisor(1, 1, config)

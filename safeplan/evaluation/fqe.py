@@ -106,7 +106,8 @@ def fqe(
 ) -> Estimate:
     """Estimate for the policy `act`, which is asked once for an action in every next state of the log, or was before.
 
-    Time-outs bootstrap, terminals end.
+    Time-outs bootstrap, terminals end. No value leaves the range of an endless flight at the log's least or largest
+    signal: where the policy acts as nobody did, Q would else feed on its own extrapolation without bound.
 
     Raises:
         DataError: an unknown signal, or a log of one episode (nothing to draw a bootstrap sample from).
@@ -138,6 +139,8 @@ def fqe(
     )
     signals = torch.from_numpy(getattr(log, signal)).to(device)
     scale = max(float(signals.std()), 1e-6)
+    ends = (0.0, float(signals.min()), float(signals.max()))
+    low, high = (end / (scale * (1 - c.gamma)) for end in (min(ends), max(ends)))
     mask = torch.from_numpy(1 - log.terminals.astype(np.float32)).to(device)
     w = torch.from_numpy(weights.astype(np.float32)).to(device)
 
@@ -150,14 +153,14 @@ def fqe(
     for _ in tqdm(range(c.updates), desc=f"fqe {signal}", disable=None, leave=False):
         rows = torch.randint(len(x), (c.batch,), generator=draw).to(device)
         with torch.no_grad():
-            y = signals[rows] / scale + c.gamma * mask[rows] * target(after[rows])[..., 0]
+            y = signals[rows] / scale + c.gamma * mask[rows] * target(after[rows])[..., 0].clamp(low, high)
         loss = (w[:, rows] * (q(x[rows])[..., 0] - y).square()).mean(1).sum()
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
         ema_update(target, q, c.target_rate)
     with torch.no_grad():
-        values = scale * q(start)[..., 0].cpu().double().numpy()
+        values = scale * q(start)[..., 0].clamp(low, high).cpu().double().numpy()
     members = (counts * values).sum(1) / counts.sum(1)
     centre, spread = float(members.mean()), float(members.std(ddof=1))
     half = float(stats.t.ppf(0.5 + confidence / 2, c.members - 1)) * spread

@@ -67,6 +67,16 @@ def test_the_defaults_reach_the_value_of_a_far_horizon():
     assert fqe(log, constant(0.5), "rewards", c).value.estimate == pytest.approx(50 * c.settled, rel=0.1)
 
 
+def test_no_value_is_beyond_what_the_log_could_add_up_to():
+    """An action of 5 would be worth 25 if what pays grew on as it did; the log's best step is worth 5 for ever."""
+    log = bandits()
+    low, high = 5 * float(log.rewards.min()), 5 * float(log.rewards.max())
+    for action, end in ((5.0, high), (-5.0, low)):
+        members = fqe(log, constant(action), "rewards", QUICK).members
+        assert np.median(members) == pytest.approx(end, rel=1e-3)
+        assert low - 1e-3 < members.min() and members.max() < high + 1e-3
+
+
 def test_a_policy_asked_before_is_not_asked_again():
     log, short = bandits(10, 4), replace(QUICK, updates=20, target_rate=0.9)
     act = lambda obs, g: torch.rand((len(obs), 1), generator=g).numpy()  # noqa: E731

@@ -224,12 +224,14 @@ def main(argv: list[str] | None = None, bench: Any = Bench, judge: Any = Judge) 
         header, rows = {"settings": settings, "made_with": provenance()}, []
         if kept.is_file():
             header, rows = read_study(kept, KINDS)
-        write(a.out / "fqe_bias.json", summarise(header, rows, plan))
+        summary = summarise(header, rows, plan)
+        write(a.out / "fqe_bias.json", summary)
     except SafeplanError as e:
         print(f"error: {e}", file=sys.stderr)
         return 2
-    for (name, seed), why in plan.items():
-        print(f"{name}, seed {seed}: {f'not run ({why})' if why else 'trained'}")
+    for c in summary["cells"]:
+        said = "judged" if "signals" in c else f"not run ({c['why']})"
+        print(f"{c['task']}/{c['method']}, seed {c['seed']}: {said}")
     print(f"results: {a.out / 'fqe_bias.json'}")
     return 0
 

@@ -357,6 +357,45 @@ def spread(v: dict, digits: int = 2) -> str:
     return shown if v["low"] == v["high"] else f"{shown} [{v['low']:.{digits}f}, {v['high']:.{digits}f}]"
 
 
+def off_policy(data: dict) -> str:
+    """Fitted-Q estimates beside what flights gave."""
+    names = {"rewards": "return", "costs": "cost"}
+    shown = ("estimate", "flown", "bias", "bias / spread", "covered")
+    columns = [f"{name}: {what}" for name in names.values() for what in shown]
+    rows = []
+    for c in data["cells"]:
+        cells = ["not run", *["-"] * (len(columns) - 1)]
+        if "signals" in c:
+            cells = [cell for key in names for cell in off_policy_cells(c["signals"][key])]
+        rows.append(
+            {"policy": f"{c['task']}, {c['method']}", "seed": c["seed"]} | dict(zip(columns, cells, strict=True))
+        )
+    said = []
+    for key, name in names.items():
+        mine = [c["signals"][key] for c in data["cells"] if "signals" in c]
+        low, high = sum(s["bias"]["high"] < 0 for s in mine), sum(s["bias"]["low"] > 0 for s in mine)
+        said.append(
+            f"{name.capitalize()}: the interval covers the truth for {sum(s['covers'] for s in mine)} of {len(mine)} "
+            f"policies; the bias is clearly below 0 for {low}, clearly above for {high}."
+        )
+    s, q, made = data["settings"], data["settings"]["fqe"], data["made_with"]
+    said.append(
+        f"Discounted by {q['gamma']:g} a step. Estimates: {s['episodes']} episodes of the log, {q['members']} "
+        f"bootstrap members, {q['updates']} updates of {q['batch']}. Flown: {s['flights']} flights of {s['steps']} "
+        "steps, past the time limit as the estimate goes past it; what comes later is left out: "
+        f"{s['left']:.0%} of the discounted weight. Intervals of 95 %; spread: standard deviation of the log's "
+        "episodes; covered: by the estimate's interval. "
+        f"{made['device']}, torch {made['torch']}."
+    )
+    return generic({"rows": rows, "note": " ".join(said)})
+
+
+def off_policy_cells(s: dict) -> list[str]:
+    """Estimate, truth, bias, bias over spread, and whether the interval covers."""
+    relative = "-" if s["relative"] is None else f"{s['relative']:+.2f}"
+    return [*(spread(s[k], 1) for k in ("estimate", "truth", "bias")), relative, "yes" if s["covers"] else "**no**"]
+
+
 FORMATS = {
     "benchmark_density": particles,
     "benchmark_density_cuda": particles,
@@ -368,6 +407,7 @@ FORMATS = {
     "dsrl_bullet": offline,
     "dsrl_safety": offline,
     "fit_hovercraft": fit,
+    "fqe_bias": off_policy,
     "guidance_bench": bench,
     "image_table_fashion": image_effects,
     "image_table_mnist": images,

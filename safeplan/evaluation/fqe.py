@@ -26,11 +26,16 @@ from safeplan.types import Array
 
 Act = Callable[[Array, torch.Generator], Array]  # observations [B, S] -> actions [B, A] in [-1, 1]
 SIGNALS = ("rewards", "costs")
+SETTLED = 0.95  # share of a value that must have reached the estimate
 
 
 @dataclass(frozen=True)
 class FqeConfig:
-    """Settings of the evaluation."""
+    """Settings of the evaluation.
+
+    Raises:
+        ConfigError: one is out of range, or the targets move too little for what `gamma` asks to look ahead.
+    """
 
     gamma: float = 0.99  # discount of what is estimated
     members: int = 8  # bootstrap samples
@@ -38,7 +43,7 @@ class FqeConfig:
     batch: int = 512
     hidden: int = 256
     lr: float = 3e-4
-    target_rate: float = 0.01
+    target_rate: float = 0.1
     chunk: int = 4096  # states whose actions are drawn at once
 
     def __post_init__(self) -> None:
@@ -46,6 +51,16 @@ class FqeConfig:
         in_range(self, "fqe", names | {"count": "members updates batch hidden chunk"})
         if self.members < 2:
             raise ConfigError(f"fqe.members is {self.members}, expected at least 2: their spread is the interval")
+        if self.settled < SETTLED:
+            raise ConfigError(
+                f"fqe: {self.updates} updates at target_rate {self.target_rate:g} carry {self.settled:.0%} of a value "
+                f"at gamma {self.gamma:g} into the estimate, expected at least {SETTLED:.0%}; give more of either"
+            )
+
+    @property
+    def settled(self) -> float:
+        """Share of a constant value that the targets reach from 0: they close (1 - gamma) target_rate an update."""
+        return 1 - (1 - self.target_rate * (1 - self.gamma)) ** self.updates
 
 
 @dataclass(frozen=True)
@@ -58,9 +73,30 @@ class Estimate:
     signal: str
 
 
+@dataclass(frozen=True)
+class Choices:
+    """A policy's actions in all next states of a log, `after [N, A]`, and in its first states, `begun [E, A]`."""
+
+    after: Array
+    begun: Array
+
+
+def choices(log: Log, act: Act, *, seed: int = 0, chunk: int = 4096) -> Choices:
+    """Ask the policy once, for `fqe` of both signals: worth it where acting is slow. `chunk`: states asked at once.
+
+    Raises:
+        ShapeError: the policy's actions do not have the shape of the log's.
+    """
+    size, first = log.actions.shape[1], log.episodes[:, 0]
+    return Choices(
+        _choices(act, log.next_observations, size, chunk, torch_rng(seed, "fqe", "act")),
+        _choices(act, log.observations[first], size, chunk, torch_rng(seed, "fqe", "first")),
+    )
+
+
 def fqe(
     log: Log,
-    act: Act,
+    act: Act | Choices,
     signal: str = "rewards",
     config: FqeConfig | None = None,
     *,
@@ -68,9 +104,10 @@ def fqe(
     device: str | torch.device = "cpu",
     confidence: float = CONFIDENCE,
 ) -> Estimate:
-    """Estimate for the policy `act`, which is asked once for an action in every next state of the log.
+    """Estimate for the policy `act`, which is asked once for an action in every next state of the log, or was before.
 
-    Time-outs bootstrap, terminals end.
+    Time-outs bootstrap, terminals end. No value leaves the range of an endless flight at the log's least or largest
+    signal: where the policy acts as nobody did, Q would else feed on its own extrapolation without bound.
 
     Raises:
         DataError: an unknown signal, or a log of one episode (nothing to draw a bootstrap sample from).
@@ -91,16 +128,19 @@ def fqe(
     def inputs(obs: Array, actions: Array) -> Tensor:
         return torch.from_numpy(np.concatenate([normalizer.encode(obs), actions], -1)).to(device)
 
-    chosen = _choices(act, log.next_observations, log.actions.shape[1], c.chunk, torch_rng(seed, "fqe", "act"))
     first = episodes[:, 0]
-    begun = _choices(act, log.observations[first], log.actions.shape[1], c.chunk, torch_rng(seed, "fqe", "first"))
+    chosen = act if isinstance(act, Choices) else choices(log, act, seed=seed, chunk=c.chunk)
+    if len(chosen.after) != len(log) or len(chosen.begun) != len(first):
+        raise ShapeError(f"fqe: choices in {len(chosen.after)} states are of another log, which has {len(log)}")
     x, after, start = (
         inputs(log.observations, log.actions),
-        inputs(log.next_observations, chosen),
-        inputs(log.observations[first], begun),
+        inputs(log.next_observations, chosen.after),
+        inputs(log.observations[first], chosen.begun),
     )
     signals = torch.from_numpy(getattr(log, signal)).to(device)
     scale = max(float(signals.std()), 1e-6)
+    ends = (0.0, float(signals.min()), float(signals.max()))
+    low, high = (end / (scale * (1 - c.gamma)) for end in (min(ends), max(ends)))
     mask = torch.from_numpy(1 - log.terminals.astype(np.float32)).to(device)
     w = torch.from_numpy(weights.astype(np.float32)).to(device)
 
@@ -113,14 +153,14 @@ def fqe(
     for _ in tqdm(range(c.updates), desc=f"fqe {signal}", disable=None, leave=False):
         rows = torch.randint(len(x), (c.batch,), generator=draw).to(device)
         with torch.no_grad():
-            y = signals[rows] / scale + c.gamma * mask[rows] * target(after[rows])[..., 0]
+            y = signals[rows] / scale + c.gamma * mask[rows] * target(after[rows])[..., 0].clamp(low, high)
         loss = (w[:, rows] * (q(x[rows])[..., 0] - y).square()).mean(1).sum()
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
         ema_update(target, q, c.target_rate)
     with torch.no_grad():
-        values = scale * q(start)[..., 0].cpu().double().numpy()
+        values = scale * q(start)[..., 0].clamp(low, high).cpu().double().numpy()
     members = (counts * values).sum(1) / counts.sum(1)
     centre, spread = float(members.mean()), float(members.std(ddof=1))
     half = float(stats.t.ppf(0.5 + confidence / 2, c.members - 1)) * spread

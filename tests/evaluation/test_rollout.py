@@ -63,6 +63,15 @@ def test_many_at_once_equal_one_after_the_other():
     assert (rollout([Walk()], Push(0.6), episodes=2, limit=0, seed=3, max_steps=5).lengths <= 5).all()
 
 
+def test_sums_are_discounted_from_the_first_step():
+    actor = Push(0.6)
+    found = rollout([Walk()], actor, episodes=1, limit=0, seed=3, max_steps=9, gamma=0.5)
+    steps = np.diff([t[:, 0] for t in actor.told], axis=0, prepend=np.zeros((1, 2)))
+    np.testing.assert_allclose([found.returns[0], found.costs[0]], 0.5 ** np.arange(len(steps)) @ steps)
+    plain = rollout([Walk()], Push(0.6), episodes=1, limit=0, seed=3, max_steps=9)
+    np.testing.assert_allclose(plain.returns[0], steps[:, 0].sum())
+
+
 def test_fisor_counts_what_is_left_of_the_limit():
     small = FisorConfig(hidden=8, actor_width=8, actor_blocks=1, candidates=2, budget=10.0)
     policy, seen = FisorPolicy(3, 1, small), []
@@ -82,6 +91,8 @@ def test_fisor_counts_what_is_left_of_the_limit():
 def test_refusals():
     with pytest.raises(ConfigError, match="0 environments"):
         rollout([], Push(1), episodes=1, limit=0, seed=0, max_steps=1)
+    with pytest.raises(ConfigError, match=r"gamma is 0, expected in \(0, 1\]"):
+        rollout([Walk()], Push(1), episodes=1, limit=0, seed=0, max_steps=1, gamma=0)
     with pytest.raises(ShapeError, match=r"actions are \(1, 1\)"):
         rollout([Walk()], Push(np.nan), episodes=1, limit=0, seed=0, max_steps=1)
     wide = FisorPolicy(2, 3, FisorConfig(hidden=8, actor_width=8, actor_blocks=1, candidates=2))

@@ -58,7 +58,7 @@ class Method:
 
 
 PARITY = "FISOR official"
-BEST = "FISOR, one step, best of 256"  # chosen on BallCircle, seed 0
+BEST = "FISOR, barrier on Q_h"  # chosen on BallCircle and CarCircle, seed 0
 METHODS = {
     PARITY: Method(train={}, official=True),
     "FISOR": Method(train={}),
@@ -70,12 +70,12 @@ METHODS = {
     "FISOR, no lead": Method(train={"lead": 0}),
     "FISOR, slow critics": Method(train={"target_rate": 0.005, "critic_lr": 0.0}),
     "FISOR, budget": Method(train={"violating": 1.0}, every_limit=True),
-    "FISOR, barrier on Q_h": Method(of="FISOR", act="guided"),
+    BEST: Method(of="FISOR", act="guided"),
     "FISOR, Q and barrier": Method(of="FISOR", act="steered"),
     "FISOR, calibrated": Method(of="FISOR", act="calibrated"),
     "FISOR, best of 64": Method(of="FISOR", candidates=64),
     "FISOR, one step": Method(of="FISOR", act="one_step"),
-    BEST: Method(of="FISOR, one step", candidates=256),
+    "FISOR, one step, best of 256": Method(of="FISOR, one step", candidates=256),
     "BC": Method(rival="bc"),
     "BC-Safe": Method(rival="bc_safe"),
     "BCQ-Lag": Method(rival="bcq_lag"),

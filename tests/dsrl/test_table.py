@@ -26,7 +26,14 @@ def script(name):
 
 table = script("dsrl_table")
 KINDS = ("FISOR official", "FISOR", "FISOR, minqc", "FISOR, budget", "FISOR, barrier on Q_h", "FISOR, one step")
-KINDS += ("FISOR, calibrated", "FISOR, best of 64", table.BEST, "BC", "BC-Safe")
+KINDS += (
+    "FISOR, calibrated",
+    "FISOR, best of 64",
+    "FISOR, one step, best of 256",
+    "FISOR, Q and barrier",
+    "BC",
+    "BC-Safe",
+)
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +116,10 @@ def test_a_training_that_went_further_is_refused(logs, tmp_path, one_task):
 
 def test_methods_that_share_a_training_are_not_run_at_once(logs, tmp_path, one_task):
     work = bench(logs, tmp_path, 3)
-    shared = {work.claim(f"BallRun/{m}", 0) for m in ("FISOR", "FISOR, minqc", "FISOR, one step", table.BEST)}
+    shared = {
+        work.claim(f"BallRun/{m}", 0)
+        for m in ("FISOR", "FISOR, minqc", "FISOR, one step", "FISOR, one step, best of 256")
+    }
     assert len(shared) == 1 and work.claim("BallRun/BC", 0) not in shared | {work.claim("BallRun/BC", 1)}
     with held(shared.pop()), held(work.claim("BallRun/FISOR, minqc", 0), wait=False) as mine:
         assert not mine

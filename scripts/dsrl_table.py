@@ -68,6 +68,7 @@ METHODS = {
     "FISOR, squared loss": Method(train={"feasibility_loss": "squared"}),
     "FISOR, reward of all rows": Method(train={"reward_rows": "all"}),
     "FISOR, no lead": Method(train={"lead": 0}),
+    "FISOR, no recovery": Method(train={"recovery": 0.0}),
     "FISOR, slow critics": Method(train={"target_rate": 0.005, "critic_lr": 0.0}),
     "FISOR, budget": Method(train={"violating": 1.0}, every_limit=True),
     BEST: Method(of="FISOR", act="guided"),

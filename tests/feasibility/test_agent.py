@@ -40,8 +40,6 @@ def rand_batch(n: int = 64) -> dict[str, torch.Tensor]:
 
 
 COLUMN = {"violation": "column", "feasibility_loss": "squared"}
-
-
 EVEN = {"violating": 1.0}
 
 

@@ -10,9 +10,7 @@ from safeplan.papers import PAPERS
 
 ROOT = Path(__file__).parents[1]
 # not the shapes, which follow a name or a backtick
-KEY = re.compile(
-    r"(?<![`\w=])\[([a-z][a-z_0-9]{2,})(?:, [^\]]*\d[^\]]*)?\]"
-)  # not the shapes, which follow a name or a backtick
+KEY = re.compile(r"(?<![`\w=])\[([a-z][a-z_0-9]{2,})(?:, [^\]]*\d[^\]]*)?\]")
 
 
 def cited() -> dict[str, str]:

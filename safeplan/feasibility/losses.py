@@ -58,7 +58,7 @@ def feasible_bellman(h: Tensor, mask: Tensor, vh_next: Tensor, gamma: float) -> 
 
 
 def recovery_bellman(share_next: Tensor, mask: Tensor, recovery: float, least: float = 0.5) -> Tensor:
-    """Where a constraint is violated now: a share in [least, 1] of the range of h that says for how long.
+    """Where a constraint is violated now: a share, from `least` to 1, of the range of h that says for how long.
 
     `feasible_bellman` gives such states one value whatever is done next. Here it is `least + (1 - least) w`, where w is
     `1 - recovery^k` with k violated steps left, this one among them; 1 where the episode ends in violation.

@@ -59,7 +59,7 @@ class FisorConfig:
     violating: float = 25.0  # h of a transition with cost > 0
     satisfying: float = -1.0  # h of a transition without cost
     recovery: float = 0.97  # discount of the time until a violation ends; 0: unused (official, squared, with a budget)
-    lead: int = 3  # steps before a cost that `violating` holds for too, where there is no budget (official: none)
+    lead: int = 0  # steps before a cost that `violating` holds for too, where there is no budget; safer, but narrower
     timeouts_bootstrap: bool = True  # what follows a time-out still counts (official: it ends the return)
     budget: float = 0.0  # largest cost limit served, see `feasibility.budget`; 0: no cost at all is allowed (FISOR)
     scale_rewards: bool = True  # rewards * longest episode / spread of episode returns
@@ -131,6 +131,6 @@ def restored(settings: Mapping[str, Any]) -> FisorConfig:
 def official(**changes: Any) -> FisorConfig:
     """The official code's settings, with `changes`: its update, sampling and choice to the last bit but rounding."""
     same = {"critic_rows": 256, "normalize_weights": False, "skip_unweighted": False, "timeouts_bootstrap": False}
-    same |= {"tau_reward": 0.9, "target_rate": 0.005, "critic_lr": 0.0, "lead": 0, "recovery": 0.0}
+    same |= {"tau_reward": 0.9, "target_rate": 0.005, "critic_lr": 0.0, "recovery": 0.0}
     same |= {"feasibility_loss": "squared", "reward_rows": "all", "pick": "minqc"}
     return FisorConfig(**{**same, **changes})

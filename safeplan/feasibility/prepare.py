@@ -50,7 +50,8 @@ def early(log: Log, lead: int) -> np.ndarray:
     """Costs `[N]`, each also at the `lead` steps of its episode before it.
 
     A critic finds the edge of the feasible set to within a few steps of time, and may err on the wrong side; with a
-    lead it errs on the safe one.
+    lead it errs on the safe one. Its price: near an edge that can be kept at will, such as a speed limit, what the
+    driver went on to do counts against the state, and the policy stays further away than it needs to.
     """
     costs = log.costs.copy()
     for a, b in log.episodes:

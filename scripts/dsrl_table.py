@@ -239,7 +239,7 @@ class Bench:
         if m.act == "calibrated":
             policy.threshold = threshold(policy, self.log(task))
         barrier = lambda c: Barrier(lambda a: -c.q_h(a), metric="identity")  # noqa: E731
-        ascent = lambda c: Energy(lambda a: -c.q(a), scale=0.1, metric="identity", proximal=False)  # noqa: E731
+        ascent = lambda c: Energy(lambda a: -c.q(a), scale=0.05, metric="identity", proximal=False)  # noqa: E731
         chains = {"guided": lambda c: [barrier(c)], "steered": lambda c: [ascent(c), barrier(c)]}
         return FisorActor(policy, pick="minqc" if m.act == "minqc" else None, chain=chains.get(m.act, ()))
 

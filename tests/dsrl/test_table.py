@@ -31,6 +31,7 @@ KINDS += (
     "FISOR, best of 64",
     "FISOR, one step, best of 256",
     "FISOR, Q and barrier",
+    "FISOR, Q, barrier, margin",
     "BC",
     "BC-Safe",
 )

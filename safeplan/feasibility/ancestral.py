@@ -5,7 +5,7 @@ observation and of the step is computed once, and the levels of the grid are num
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -15,11 +15,19 @@ from safeplan.nets.fisor_mlp import FisorMLP
 from safeplan.rng import randn
 
 
-def ancestral(net: FisorMLP, grid: Grid, obs: Tensor, noise: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+def ancestral(
+    net: FisorMLP,
+    grid: Grid,
+    obs: Tensor,
+    noise: Tensor,
+    generators: Sequence[torch.Generator],
+    trunk: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
     """`[B, A]` in [-1, 1] from `noise [B, A]` for encoded `obs [B, S]`; draws and result of `ddpm` [ddpm, fisor].
 
-    `ddpm(..., variance="beta", clip=(-1, 1))`, rounding apart.
+    `ddpm(..., variance="beta", clip=(-1, 1))`, rounding apart. `trunk`: that of `net`, compiled; None: as it is.
     """
+    trunk = trunk or net.trunk
     t = torch.arange(grid.steps - 1, -1, -1, dtype=obs.dtype, device=obs.device)
     of_obs, of_t, w = net.first_layer(obs, t)
     x = noise
@@ -27,7 +35,7 @@ def ancestral(net: FisorMLP, grid: Grid, obs: Tensor, noise: Tensor, generators:
         a, s, a2, s2 = grid.a[k], grid.s[k], grid.a[k + 1], grid.s[k + 1]
         beta = max(s**2 - (a / a2 * s2) ** 2, 0.0)
         keep = math.sqrt(max(s2**2 - (s2 / s) ** 2 * beta, 0.0))
-        eps = net.trunk(torch.addmm(of_obs + of_t[k], x, w))
+        eps = trunk(torch.addmm(of_obs + of_t[k], x, w))
         x = (a2 / a * x).add_(eps, alpha=keep - s * a2 / a)
         if s2 > 0:  # the last step draws no noise
             z = randn(list(generators), tuple(x.shape[1:]), dtype=x.dtype, device=x.device)

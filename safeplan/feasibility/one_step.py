@@ -12,7 +12,6 @@ from torch import Tensor
 
 from safeplan.diffusion import Cond, Denoiser, Prediction, ddim
 from safeplan.feasibility.policy import FisorPolicy
-from safeplan.feasibility.select import select
 from safeplan.nets.mlp import MLP
 from safeplan.schema import in_range
 
@@ -77,11 +76,7 @@ class OneStepPolicy:
             many = o.repeat_interleave(n, 0) if n > 1 else o
             shape = len(many), t.act_size
             a = self.map(many, torch.randn(shape, generator=generator, device=generator.device).to(t.device))
-            if n == 1:
-                return a
-            q_h, q = (v.reshape(-1, n) for v in t.scores(many, a))
-            index = select(q_h - t.threshold, q, pick or t.config.pick)
-            return a.reshape(len(o), n, -1)[torch.arange(len(o), device=a.device), index]
+            return t.chosen(many, a, n, pick) if n > 1 else a
 
         return t._query(choose, obs)
 

@@ -70,6 +70,7 @@ class FisorPolicy:
         self.path = FisorVP(c.steps, schedule=c.schedule)
         self._grid = self.path.grid(c.steps)
         self._actor_ema = cast(FisorMLP, self.nets["actor_ema"])
+        self._trunk = torch.compile(self._actor_ema.trunk) if c.compile else self._actor_ema.trunk
 
     def denoiser(self, name: str) -> Denoiser:
         """`actor` or `actor_ema` as a denoiser of actions."""
@@ -158,6 +159,18 @@ class FisorPolicy:
         return self._query(self._weights, obs, actions)
 
     # ---------------------------------------------------------------- acting
+    def chosen(self, obs: Tensor, actions: Tensor, candidates: int, pick: str | None = None) -> Tensor:
+        """The best of each state's `candidates` actions, `[B, A]` of `[B * candidates, A]`; obs encoded, as many rows.
+
+        The critics are not those that `config.compile` makes: for so few rows a call of these costs more than it saves.
+        """
+        both = torch.cat([obs, actions], -1)
+        q_h = self._violation(self.nets["q_h_target"](both)).amax(0).reshape(-1, candidates)
+        q = self.nets["q_target"](both).amin(0).reshape(-1, candidates)
+        index = select(q_h - self.threshold, q, pick or self.config.pick)
+        states = torch.arange(len(index), device=index.device)
+        return actions.reshape(len(index), candidates, -1)[states, index]
+
     def act(self, obs: Any, generator: torch.Generator, *, pick: str | None = None, chain: Chain = ()) -> Any:
         """The chosen one of `config.candidates` actions for each state, `[B, A]` in [-1, 1].
 
@@ -169,10 +182,7 @@ class FisorPolicy:
 
         def choose(o: Tensor) -> Tensor:
             many = o.repeat_interleave(n, 0)
-            a = self._sample(many, generator, chain)
-            q_h, q = (v.reshape(-1, n) for v in self.scores(many, a))
-            index = select(q_h - self.threshold, q, pick or self.config.pick)
-            return a.reshape(len(o), n, -1)[torch.arange(len(o), device=a.device), index]
+            return self.chosen(many, self._sample(many, generator, chain), n, pick)
 
         return self._query(choose, obs)
 
@@ -185,8 +195,8 @@ class FisorPolicy:
             chain = chain(Critics(lambda a: self.scores(obs, a)[0], lambda a: self.scores(obs, a)[1]))
         generators = [generator] * len(obs)
         noise = torch.randn(len(obs), self.act_size, generator=generator, device=generator.device).to(self.device)
-        if not chain and not self.config.compile:
-            return ancestral(self._actor_ema, self._grid, obs, noise, generators)
+        if not chain:
+            return ancestral(self._actor_ema, self._grid, obs, noise, generators, self._trunk)
         return ddpm(
             self.denoiser("actor_ema"),
             noise / self._grid.s[0],  # the official code starts from unit noise, though s is a little less than 1 there

@@ -199,6 +199,19 @@ def test_unguided_actions_are_those_of_the_sampler_that_guidance_uses(schedule):
     torch.testing.assert_close(one, agent.sample(obs, torch_rng(0), chain=[far]), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
+def test_compiled_actions_are_the_same_and_follow_the_weights():
+    """For one state and for several, before and after an update."""
+    eager, fast = (Fisor(3, 2, replace(SMALL, compile=c)) for c in (False, True))
+    obs = rand_batch(9)["observations"]
+    for count in (4, 9, 4):
+        found = [agent.act(obs[:count], torch_rng(0)) for agent in (eager, fast)]
+        torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-5)
+        for agent in (eager, fast):
+            for weights in agent.nets["actor_ema"].parameters():
+                weights.mul_(1.5)
+
+
 def test_guidance_takes_gradients_through_the_actor():
     """The posterior metric is the network's Jacobian: smaller second actions, at the cost of gradients through it."""
     agent = Fisor(3, 2, SMALL)

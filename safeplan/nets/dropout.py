@@ -8,6 +8,21 @@ from safeplan.errors import ConfigError
 LEVELS = 1 << 16
 
 
+def _mask(x: Tensor, p: float) -> Tensor:
+    """0 where an entry is dropped, elsewhere 1 over the share of those that are kept."""
+    dropped = min(round(p * LEVELS), LEVELS - 1)
+    bits = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
+    kept = bits.view(torch.int16)[: x.numel()].view(x.shape) >= dropped - LEVELS // 2
+    return kept.to(x.dtype).mul_(LEVELS / (LEVELS - dropped))
+
+
+# a compiler does not look inside, and so neither draws one number per entry nor the mask anew on the way back
+mask = torch.library.custom_op(
+    "safeplan::dropout_mask", _mask, mutates_args=(), tags=(torch.Tag.nondeterministic_seeded,)
+)
+mask.register_fake(lambda x, p: torch.empty_like(x))
+
+
 class Dropout(nn.Module):
     """`torch.nn.Dropout`; on the CPU four entries share one random number of 64 bits.
 
@@ -27,12 +42,11 @@ class Dropout(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.p == 0.0:
             return x
-        if x.device.type != "cpu" or torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        if x.device.type == "cpu" and torch.compiler.is_compiling():
+            return x * mask(x.detach(), self.p)
+        if x.device.type != "cpu" or torch._C._are_functorch_transforms_active():
             return nn.functional.dropout(x, self.p)
-        dropped = min(round(self.p * LEVELS), LEVELS - 1)
-        bits = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
-        kept = bits.view(torch.int16)[: x.numel()].view(x.shape) >= dropped - LEVELS // 2
-        return x * kept.to(x.dtype).mul_(LEVELS / (LEVELS - dropped))
+        return x * _mask(x, self.p)
 
     def extra_repr(self) -> str:
         return f"p={self.p}"

@@ -39,6 +39,18 @@ def test_gradients_pass_where_values_do_and_the_global_generator_decides():
     torch.testing.assert_close(g, y.detach())
 
 
+def test_compiled_masks_are_the_eager_ones():
+    layer, x = Dropout(0.3), torch.ones(50, 3, requires_grad=True)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        want = layer(x)
+        torch.manual_seed(1)
+        y = torch.compile(layer, backend="aot_eager", fullgraph=True)(x)
+    assert torch.equal(y, want)
+    (g,) = torch.autograd.grad(y.sum(), x)
+    torch.testing.assert_close(g, y.detach())  # the same mask on the way back
+
+
 def test_rows_of_vmap_have_masks_of_their_own():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

@@ -9,9 +9,10 @@ from safeplan.nets.fisor_mlp import Block
 from safeplan.nets.mish import mish
 
 
+@pytest.mark.parametrize("mish", [mish, torch.compile(mish, backend="aot_eager", dynamic=True)], ids=["eager", "graph"])
 @pytest.mark.parametrize("biased", [False, True])
 @pytest.mark.parametrize("shape", [(7,), (3, 50), (0, 4), (2, 3, 100)])
-def test_values_and_gradients_are_torchs(shape, biased, monkeypatch):
+def test_values_and_gradients_are_torchs(shape, biased, mish, monkeypatch):
     monkeypatch.setattr(module, "PIECE", 110)  # several pieces, the last one short
     draw = torch.Generator().manual_seed(0)
     x, bias = 6 * torch.randn(shape, generator=draw), torch.randn(shape[-1:], generator=draw)

@@ -72,6 +72,7 @@ METHODS = {
     "FISOR, lead of 3": Method(train={"lead": 3}),
     "FISOR, no recovery": Method(train={"recovery": 0.0}),
     "FISOR, slow critics": Method(train={"target_rate": 0.005, "critic_lr": 0.0}),
+    "FISOR, normalised": Method(train={"normalize": True}),
     "FISOR, budget": Method(train={"violating": 1.0}, every_limit=True),
     "FISOR, barrier on Q_h": Method(of="FISOR", act="guided"),
     "FISOR, Q and barrier": Method(of="FISOR", act="steered"),
@@ -91,7 +92,7 @@ METHODS = {
 MAIN = (PARITY, "FISOR", "FISOR, one step", BEST)  # the most seeds, and curves
 SHORT = (*MAIN, "FISOR, lead of 3", "FISOR, budget", "FISOR, barrier on Q_h", "FISOR, Q and barrier")
 SHORT += ("FISOR, best of 64", "BC-Safe", "CPQ")
-FEW = (*MAIN, "FISOR, budget", "BC", "BC-Safe", "CPQ")
+FEW = (*MAIN, "FISOR, normalised", "FISOR, budget", "BC", "BC-Safe", "CPQ")
 
 
 @dataclass(frozen=True)

@@ -21,13 +21,12 @@ def ancestral(
     obs: Tensor,
     noise: Tensor,
     generators: Sequence[torch.Generator],
-    trunk: Callable[[Tensor], Tensor] | None = None,
+    trunk: Callable[[Tensor], Tensor],
 ) -> Tensor:
     """`[B, A]` in [-1, 1] from `noise [B, A]` for encoded `obs [B, S]`; draws and result of `ddpm` [ddpm, fisor].
 
-    `ddpm(..., variance="beta", clip=(-1, 1))`, rounding apart. `trunk`: that of `net`, compiled; None: as it is.
+    `ddpm(..., variance="beta", clip=(-1, 1))`, rounding apart. `trunk`: `net.trunk`, or the same compiled.
     """
-    trunk = trunk or net.trunk
     t = torch.arange(grid.steps - 1, -1, -1, dtype=obs.dtype, device=obs.device)
     of_obs, of_t, w = net.first_layer(obs, t)
     x = noise

@@ -27,28 +27,19 @@ def test_share_and_scale(p):
             assert abs(float(torch.corrcoef(torch.stack([a[:m], b[:m]]))[0, 1])) < 4 / m**0.5
 
 
-def test_gradients_pass_where_values_do_and_the_global_generator_decides():
+@pytest.mark.parametrize("backend", [None, "aot_eager"], ids=["eager", "graph"])
+def test_gradients_pass_where_values_do_and_the_global_generator_decides(backend):
+    """Also compiled: the eager masks, and the same one on the way back."""
     layer, x = Dropout(0.3), torch.ones(50, 3, requires_grad=True)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
-        y = layer(x)
-        torch.manual_seed(1)
-        again = layer(x)
-    assert torch.equal(y, again)
-    (g,) = torch.autograd.grad(y.sum(), x)
-    torch.testing.assert_close(g, y.detach())
-
-
-def test_compiled_masks_are_the_eager_ones():
-    layer, x = Dropout(0.3), torch.ones(50, 3, requires_grad=True)
+    again = torch.compile(layer, backend=backend, fullgraph=True) if backend else layer
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         want = layer(x)
         torch.manual_seed(1)
-        y = torch.compile(layer, backend="aot_eager", fullgraph=True)(x)
+        y = again(x)
     assert torch.equal(y, want)
     (g,) = torch.autograd.grad(y.sum(), x)
-    torch.testing.assert_close(g, y.detach())  # the same mask on the way back
+    torch.testing.assert_close(g, y.detach())
 
 
 def test_rows_of_vmap_have_masks_of_their_own():

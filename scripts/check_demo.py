@@ -1,7 +1,8 @@
 """Fly the demo on ten seeds and verify every plan: python scripts/check_demo.py [--seeds 10] [key=value ...]
 
-Runs `safeplan plan env=hovercraft seed=N` and `safeplan verify` in this process, writes results/demo.json, and leaves
-with status 1 when fewer than nine in ten reach the goal safely or a certificate does not come out again.
+Runs `safeplan plan env=hovercraft seed=N` and `safeplan verify` in this process, writes results/demo.json and the
+picture of seed 0, results/demo.png, and leaves with status 1 when fewer than nine in ten reach the goal safely or a
+certificate does not come out again.
 """
 
 import argparse
@@ -58,6 +59,7 @@ def main() -> int:
     safe = sum(r["goal reached"] and not r["collision"] for r in rows)
     made = provenance()
     note = f"{safe} of {len(rows)} safely at the goal. torch {made['torch']}, {made['machine']}."
+    options.out.with_suffix(".png").write_bytes((Path("runs") / "check_demo" / "seed_0" / "plan.png").read_bytes())
     write(options.out, {"rows": rows, "note": note, "made_with": made})
     print(note)
     print(f"results: {options.out}")

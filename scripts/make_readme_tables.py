@@ -1,6 +1,7 @@
-"""Write the tables of README.md from results/*.json, between their markers. `--check` only says whether they are true.
+"""Write the tables of results/README.md, and excerpts in README.md, from results/*.json, between their markers.
 
-A marker is `<!-- table: NAME -->` ... `<!-- end -->`; NAME.json lies in results/. No file: the table says so.
+A marker is `<!-- table: NAME -->` ... `<!-- end -->`, or `<!-- table: NAME, short -->` for the excerpt; NAME.json lies
+in results/. No file: the table says so. `--check` writes nothing and says whether all of them are true.
 """
 
 import json
@@ -11,7 +12,8 @@ from pathlib import Path
 from safeplan.evaluation.report import markdown
 
 ROOT = Path(__file__).resolve().parents[1]
-MARKER = re.compile(r"(<!-- table: (?P<name>\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+PAGES = ("README.md", "results/README.md")
+MARKER = re.compile(r"(<!-- table: (?P<name>\w+)(?P<short>, short)? -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def number(value: object) -> str:
@@ -179,6 +181,16 @@ def densities(data: dict) -> str:
     return "\n\n".join([generic({"rows": boxes}), generic({"rows": flows}), note])
 
 
+def densities_short(data: dict) -> str:
+    """What every method is worth on every system."""
+    return densities(data).partition("\n\n")[0]
+
+
+def evaluated_short(data: dict) -> str:
+    """Outcomes of every planner; the paired differences are left out."""
+    return markdown(data).partition("\n\n")[0] + "\n\nBrackets: exact 95 % intervals."
+
+
 def particles(data: dict) -> str:
     """Variants of the particle engine; queries of learned flows."""
     rows, ratios, queries = [], [], []
@@ -303,7 +315,7 @@ def offline(data: dict) -> str:
         for o in data["overall"]
     ]
     parts += [generic({"rows": overall}), offline_aims(data["aims"])]
-    parts += [f"![{name}](results/{name})" for name in data["pictures"]]
+    parts += [f"![{name}]({name})" for name in data["pictures"]]
     s = data["settings"]
     note = (
         f"Simulated logs, not DSRL's. Means over seeds of {s['episodes']} episodes each, with 95 % bootstrap intervals "
@@ -312,6 +324,31 @@ def offline(data: dict) -> str:
         "one-step policy without that of the FISOR it copies; -: no training of its own, or none that was timed."
     )
     return "\n\n".join([*parts, note])
+
+
+def offline_short(data: dict) -> str:
+    """Methods by tasks at the limit that methods are compared at, the aims, the first picture."""
+    limit, tasks = data["limits"][0], dict.fromkeys(name.partition("/")[0] for name in data["planned"])
+    at = {(c["task"], c["method"]): c for c in data["cells"] if c["limit"] == limit}
+    head = f"return; cost / {limit:g}"
+    rows = []
+    for o in data["overall"]:
+        row = {head: o["method"]}
+        for task in tasks:
+            c = at.get((task, o["method"]))
+            planned = data["planned"].get(f"{task}/{o['method']}")
+            text = "not run" if planned else "-"
+            if c:
+                text = f"{spread(c['return'], 0)}; {spread(c['cost'])}"
+                text += f" ({c['seeds']} of {planned} seeds)" if c["seeds"] < (planned or 0) else ""
+            row[task] = text
+        rows.append(row | {"runs within the limit": f"{o['safe_runs']} of {o['runs']}"})
+    s, picture = data["settings"], data["pictures"][0]
+    note = (
+        f"Simulated logs, not DSRL's: raw returns. Means over seeds of {s['episodes']} episodes each, with 95 % "
+        f"bootstrap intervals over seeds; {s['updates']:,} updates, rivals in the same CPU time."
+    )
+    return "\n\n".join([generic({"rows": rows}), offline_aims(data["aims"]), note, f"![{picture}](results/{picture})"])
 
 
 def offline_row(c: dict | None, limit: float, planned: int) -> dict:
@@ -397,6 +434,8 @@ def off_policy_cells(s: dict) -> list[str]:
 
 
 FORMATS = {
+    "evaluate_driving": markdown,
+    "evaluate_hovercraft": markdown,
     "benchmark_density": particles,
     "benchmark_density_cuda": particles,
     "benchmark_fisor": speed,
@@ -413,34 +452,42 @@ FORMATS = {
     "image_table_mnist": images,
     "point_robot_iou": unsafe_set,
 }
+SHORT = {
+    "density_table": densities_short,
+    "dsrl_bullet": offline_short,
+    "dsrl_safety": offline_short,
+    "evaluate_driving": evaluated_short,
+    "evaluate_hovercraft": evaluated_short,
+}
 
 
-def table(name: str, results: Path) -> str:
-    """Markdown of results/NAME.json."""
+def table(name: str, results: Path, short: bool = False) -> str:
+    """Markdown of results/NAME.json, whole or its excerpt."""
     path = results / f"{name}.json"
     if not path.is_file():
         return f"*not run yet* (no results/{name}.json)"
-    data = json.loads(path.read_text())
-    return markdown(data) if "planners" in data else FORMATS.get(name, generic)(data)
+    return (SHORT if short else FORMATS).get(name, generic)(json.loads(path.read_text()))
 
 
 def fill(text: str, results: Path) -> str:
-    """README text with every table written anew."""
-    return MARKER.sub(lambda m: f"{m[1]}{table(m['name'], results)}\n{m[3]}", text)
+    """A page with every table written anew."""
+    return MARKER.sub(lambda m: f"{m[1]}{table(m['name'], results, bool(m['short']))}\n{m[4]}", text)
 
 
-def main(argv: list[str], readme: Path = ROOT / "README.md", results: Path = ROOT / "results") -> int:
+def main(argv: list[str], root: Path = ROOT) -> int:
     """Write, or with --check compare; the exit status."""
-    text = readme.read_text()
-    new = fill(text, results)
-    if "--check" in argv:
-        if new != text:
-            print("README.md: its tables differ from results/*.json. Run: python scripts/make_readme_tables.py")
-            return 1
-        return 0
-    readme.write_text(new)
-    print(f"results: {readme}")
-    return 0
+    status = 0
+    for name in PAGES:
+        page = root / name
+        text = page.read_text()
+        new = fill(text, root / "results")
+        if "--check" not in argv:
+            page.write_text(new)
+            print(f"results: {page}")
+        elif new != text:
+            print(f"{name}: its tables differ from results/*.json. Run: python scripts/make_readme_tables.py")
+            status = 1
+    return status
 
 
 if __name__ == "__main__":

@@ -68,13 +68,33 @@ def test_tables_are_those_of_the_results():
 
 def test_tables_are_written_from_results_and_checked(tmp_path, capsys):
     tables = runpy.run_path(str(ROOT / "scripts" / "make_readme_tables.py"))
-    readme, results = tmp_path / "README.md", tmp_path / "results"
-    results.mkdir()
+    readme, page = tmp_path / "README.md", tmp_path / "results" / "README.md"
+    page.parent.mkdir()
     readme.write_text("before\n<!-- table: toy -->\nstale\n<!-- end -->\nafter\n<!-- table: none -->\n<!-- end -->\n")
-    (results / "toy.json").write_text(json.dumps({"rows": [{"a": 1, "b": 0.123456}], "note": "seed 0"}))
-    assert tables["main"](["--check"], readme, results) == 1
-    assert tables["main"]([], readme, results) == 0
+    page.write_text("<!-- table: toy -->\n<!-- end -->\n")
+    (page.parent / "toy.json").write_text(json.dumps({"rows": [{"a": 1, "b": 0.123456}], "note": "seed 0"}))
+    assert tables["main"](["--check"], tmp_path) == 1
+    assert tables["main"]([], tmp_path) == 0
     text = readme.read_text()
     assert "| 1 | 0.1235 |" in text and "stale" not in text and "seed 0" in text and "not run yet" in text
-    assert text.startswith("before\n") and tables["main"](["--check"], readme, results) == 0
+    assert "| 1 | 0.1235 |" in page.read_text()
+    assert text.startswith("before\n") and tables["main"](["--check"], tmp_path) == 0
+    page.write_text("<!-- table: toy -->\nstale\n<!-- end -->\n")
+    assert tables["main"](["--check"], tmp_path) == 1
     capsys.readouterr()
+
+
+def test_the_front_page_is_short_and_its_excerpts_are_part_of_the_whole():
+    """A row of an excerpt of closed loops or densities stands in the page of all results."""
+    whole = (ROOT / "results" / "README.md").read_text()
+    assert len(TEXT.splitlines()) < 350
+    for name in ("evaluate_hovercraft", "evaluate_driving", "density_table"):
+        rows = TEXT.partition(f"<!-- table: {name}, short -->")[2].partition("<!-- end -->")[0].splitlines()
+        rows = [r for r in rows if r.startswith("|")]
+        assert len(rows) > 3 and all(r in whole for r in rows)
+
+
+def test_links_and_pictures_exist():
+    for page in (ROOT / "README.md", ROOT / "results" / "README.md"):
+        links = re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text())
+        assert links and all((page.parent / link).is_file() for link in links)

@@ -16,6 +16,7 @@ from safeplan.feasibility.config import FisorConfig
 from safeplan.feasibility.networks import build_networks
 from safeplan.feasibility.select import select
 from safeplan.nets.fisor_mlp import FisorMLP
+from safeplan.rng import randn
 
 
 class Critics(NamedTuple):
@@ -70,7 +71,7 @@ class FisorPolicy:
         self.path = FisorVP(c.steps, schedule=c.schedule)
         self._grid = self.path.grid(c.steps)
         self._actor_ema = cast(FisorMLP, self.nets["actor_ema"])
-        self._trunk = torch.compile(self._actor_ema.trunk) if c.compile else self._actor_ema.trunk
+        self._ancestral = torch.compile(ancestral) if c.compile else ancestral
 
     def denoiser(self, name: str) -> Denoiser:
         """`actor` or `actor_ema` as a denoiser of actions."""
@@ -196,7 +197,9 @@ class FisorPolicy:
         generators = [generator] * len(obs)
         noise = torch.randn(len(obs), self.act_size, generator=generator, device=generator.device).to(self.device)
         if not chain:
-            return ancestral(self._actor_ema, self._grid, obs, noise, generators, self._trunk)
+            more = range(self._grid.steps - 1)  # the last step adds none
+            fresh = [randn(generators, (self.act_size,), device=self.device) for _ in more]
+            return self._ancestral(self._actor_ema, self._grid, obs, noise, fresh)
         return ddpm(
             self.denoiser("actor_ema"),
             noise / self._grid.s[0],  # the official code starts from unit noise, though s is a little less than 1 there

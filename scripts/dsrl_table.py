@@ -35,7 +35,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 
 SMALL: dict[str, Any] = {"batch": 256, "actor_steps": 1, "actor_width": 128, "actor_decay_steps": 0}
-KINDS = {"flights": dict, "updates": int, "cpu_seconds": dict}  # what a row must hold
+KINDS = {"flights": dict, "updates": int, "cpu_seconds": dict, "how": dict}  # what a row must hold
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ METHODS = {
     "CDT": Method(rival="cdt", settings={"batch": 128}, every_limit=True),
     "TREBI-like": Method(rival="trebi", every_limit=True),
 }
-MAIN = (PARITY, "FISOR", "FISOR, one step", BEST)  # the most seeds, and curves
+MAIN = (PARITY, "FISOR", "FISOR, one step", BEST)  # the most seeds; curves where they train
 SHORT = (*MAIN, "FISOR, lead of 3", "FISOR, budget", "FISOR, barrier on Q_h", "FISOR, Q and barrier")
 SHORT += ("FISOR, best of 64", "BC-Safe", "CPQ")
 FEW = (*MAIN, "FISOR, normalised", "FISOR, budget", "BC", "BC-Safe", "CPQ")
@@ -101,7 +101,7 @@ class Suite:
 
     `rows`: methods of the tasks that do not get all. `seeds`: of the main methods, and of the rest. `updates`: of every
     FISOR. `episodes`: flown at each limit. `points`: of learning curves. `sources`: logs that are not made by
-    make_dsrl_like.py, by their name in `safeplan.data.catalog`.
+    make_dsrl_like.py, by their name in `safeplan.data.catalog`. `chosen_with`: seeds that settings were chosen with.
     """
 
     tasks: tuple[str, ...]
@@ -112,6 +112,7 @@ class Suite:
     episodes: int
     points: int
     sources: Mapping[str, str] = field(default_factory=dict)
+    chosen_with: tuple[int, ...] = ()
 
 
 SUITES = {
@@ -123,6 +124,7 @@ SUITES = {
         updates=10_000,
         episodes=20,
         points=4,
+        chosen_with=(0, 1, 2),
     ),
     "safety": Suite(
         tasks=("HalfCheetahVelocity", "CarGoal1", "PointGoal1"),
@@ -132,6 +134,7 @@ SUITES = {
         updates=5_000,
         episodes=10,
         points=2,
+        chosen_with=(0,),
         sources={"HalfCheetahVelocity": "velocity"},
     ),
 }
@@ -205,7 +208,7 @@ class Bench:
         learner, source = self.learner(task, method, seed)
         count = self.count(task, method, learner, source)
         before, began = latest(folder), time.process_time()
-        every, keep = max(count // self.suite.points, 1), self.suite.points if method in MAIN else 1
+        every, keep = -(-count // self.suite.points), self.suite.points if method in MAIN else 1
         last = train(learner, source, folder, updates=count, seed=seed, checkpoint_every=every, keep=keep)
         if int(last.name) > count:  # of a longer study: its row would say less than was trained
             raise ConfigError(f"{folder} has {int(last.name)} updates, and {count} are asked for; give another --runs")
@@ -261,7 +264,7 @@ class Bench:
         t = self.trained(task, method if own else m.of, seed)
         envs = [dsrl.make(TASKS[task].id) for _ in range(self.suite.episodes)]
         try:
-            curve = self.curve(envs, task, method, seed) if method in MAIN else []
+            curve = self.curve(envs, task, method, seed) if own and method in MAIN else []
             actor, limits = self.actor(task, method, t.policy), self.suite.limits
             flights = {
                 f"{limit:g}": self.flown(envs, task, actor, limit, seed)
@@ -272,7 +275,7 @@ class Bench:
                 env.close()
         spent = {"updates": t.here if own else 0, "train": t.seconds if own else 0.0}
         spent["all"] = time.process_time() - began
-        return {"flights": flights, "updates": t.updates, "cpu_seconds": spent, "curve": curve}
+        return {"how": how(method), "flights": flights, "updates": t.updates, "cpu_seconds": spent, "curve": curve}
 
     def curve(self, envs: list[Any], task: str, method: str, seed: int) -> list[dict[str, Any]]:
         """Flights with the checkpoints before the last."""
@@ -294,6 +297,25 @@ class Bench:
         seed = fold(seed, "dsrl_table") % 2**31
         e = rollout(envs, actor, episodes=self.suite.episodes, limit=limit, seed=seed, max_steps=TASKS[task].steps)
         return {"returns": e.returns.tolist(), "costs": e.costs.tolist()}
+
+
+def how(method: str) -> dict[str, Any]:
+    """What makes a method's rows, as JSON: its entry in METHODS and that of the FISOR it acts with."""
+    m = METHODS[method]
+    return asdict(m) | ({"fisor": how(m.of)} if m.of else {})
+
+
+def refuse_stale(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Raise DataError for rows of methods that are made in another way now."""
+    from safeplan.errors import DataError
+
+    stale = [f"{r['planner']}, seed {r['seed']}" for r in rows
+             if (m := r["planner"].partition("/")[2]) not in METHODS or r["how"] != how(m)]  # fmt: skip
+    if stale:
+        raise DataError(
+            f"study {path}: {len(stale)} rows are of methods that are made in another way now, the first is "
+            f"{stale[0]}: delete these lines, and their folders under --runs, to run their jobs again"
+        )
 
 
 def seconds_per_update(learner: Any, source: Any, count: int = 20) -> float:
@@ -342,6 +364,13 @@ def jobs(plan: Mapping[str, list[int]]) -> list[tuple[str, int]]:
     return sorted(((name, s) for name, seeds in plan.items() for s in seeds), key=lambda job: job[1])
 
 
+def count(text: str) -> int:
+    """A whole number above 0, of the command line."""
+    if not text.isdigit() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r}: give a whole number above 0")
+    return int(text)
+
+
 def shown(summary: dict[str, Any]) -> str:
     """The main table as text, at FISOR's limit."""
     tasks = list(dict.fromkeys(name.partition("/")[0] for name in summary["planned"]))
@@ -372,7 +401,7 @@ def written(work: Bench, name: str, header: dict[str, Any], rows: list[Any], out
     episodes = {t: totals(work.log(t))[1:] for t in suite.tasks}
     logs = {t: log_facts(r, c, suite.limits, len(work.log(t))) for t, (r, c) in episodes.items()}
     ours = [n for n, m in METHODS.items() if m.kind in ("ours", "limits")]
-    summary = summarise(header, rows, plan, logs, suite.limits, ours, PARITY)
+    summary = summarise(header, rows, plan, logs, suite.limits, ours, PARITY, suite.chosen_with)
     tradeoff_figure(summary, episodes, {n: m.kind for n, m in METHODS.items()}, out / f"{name}.png")
     pictures = [f"{name}.png"]
     if summary["curves"]:
@@ -386,15 +415,15 @@ def main(argv: list[str] | None = None, bench: Callable[..., Any] = Bench) -> in
     from safeplan.errors import SafeplanError
     from safeplan.evaluation.shared_study import held, share_study
     from safeplan.evaluation.study import read_study
-    from safeplan.feasibility import FisorConfig
+    from safeplan.feasibility import FisorConfig, official
 
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--suite", choices=sorted(SUITES), default="bullet")
     p.add_argument("--tasks", help="some of them, separated by commas")
     p.add_argument("--methods", help="some of them, separated by semicolons")
-    p.add_argument("--seeds", type=int, help="as many for every method; default: the suite's, more for the main ones")
-    p.add_argument("--updates", type=int, help="of every FISOR; default: the suite's")
-    p.add_argument("--episodes", type=int, help="flown at each limit; default: the suite's")
+    p.add_argument("--seeds", type=count, help="as many for every method; default: the suite's, more for the main ones")
+    p.add_argument("--updates", type=count, help="of every FISOR; default: the suite's")
+    p.add_argument("--episodes", type=count, help="flown at each limit; default: the suite's")
     p.add_argument("--data", type=Path, default=Path("runs/data/dsrl_like"))
     p.add_argument("--runs", type=Path, default=Path("runs/dsrl_table"))
     p.add_argument("--out", type=Path, default=Path("results"))
@@ -413,10 +442,12 @@ def main(argv: list[str] | None = None, bench: Callable[..., Any] = Bench) -> in
         work = bench(suite, a.data, a.runs / a.suite)
         settings = {"suite": a.suite, "updates": suite.updates, "episodes": suite.episodes}
         settings |= {"limits": list(suite.limits)}
-        settings |= {"fisor": asdict(FisorConfig(**SMALL)), "logs": {t: work.log(t).digest() for t in suite.tasks}}
-        if a.summary:
+        settings |= {"fisor": asdict(FisorConfig(**SMALL)), "official": asdict(official(**SMALL))}
+        settings |= {"logs": {t: work.log(t).digest() for t in suite.tasks}}
+        if a.summary or (kept.is_file() and b"\n" in kept.read_bytes()):
             header, rows = read_study(kept, KINDS)
-        else:
+            refuse_stale(kept, rows)
+        if not a.summary:
             todo = jobs(planned(suite, tasks, methods, a.seeds))
             tell = lambda text: print(time.strftime("%H:%M:%S"), text, flush=True)  # noqa: E731
             header, rows = share_study(work, todo, kept, settings, work.claim, kinds=KINDS, tell=tell)

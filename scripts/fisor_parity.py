@@ -403,7 +403,7 @@ def read(path: str | Path) -> Gold:
     try:
         with np.load(path, allow_pickle=False) as file:
             return dict(file)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as e:
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as e:  # TypeError: a single array, .npy
         raise DataError(f"golden file {path}: cannot be read ({e}). Give an .npz file of official results") from e
 
 

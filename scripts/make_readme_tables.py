@@ -314,14 +314,16 @@ def offline(data: dict) -> str:
         }
         for o in data["overall"]
     ]
-    parts += [generic({"rows": overall}), offline_aims(data["aims"])]
+    parts += [generic({"rows": overall}), offline_aims(data["aims"]), *offline_fresh(data)]
     parts += [f"![{name}]({name})" for name in data["pictures"]]
     s = data["settings"]
     note = (
-        f"Simulated logs, not DSRL's. Means over seeds of {s['episodes']} episodes each, with 95 % bootstrap intervals "
-        f"over seeds (few, so these are narrow); violating: share of all episodes that cost more than {limit:g}, "
-        "Clopper-Pearson. Rivals have the CPU time of FISOR's updates. CPU seconds are of one training, of the "
-        "one-step policy without that of the FISOR it copies; -: no training of its own, or none that was timed."
+        f"Simulated logs, not DSRL's. Means over seeds of {s['episodes']} episodes each, with Student's 95 % intervals "
+        f"over seeds; violating: share of all episodes that cost more than {limit:g}, Clopper-Pearson, so of these "
+        f"trainings and not of others. {offline_sizes(s)} Rivals have the CPU time of FISOR's updates. CPU seconds are "
+        "of one training, of the one-step policy without that of the FISOR it copies; -: no training of its own, or "
+        "none that was timed. All tasks: interquartile mean over tasks and the seeds that all of these have, with a "
+        "stratified bootstrap interval, which is too narrow for so few seeds."
     )
     return "\n\n".join([*parts, note])
 
@@ -345,10 +347,33 @@ def offline_short(data: dict) -> str:
         rows.append(row | {"runs within the limit": f"{o['safe_runs']} of {o['runs']}"})
     s, picture = data["settings"], data["pictures"][0]
     note = (
-        f"Simulated logs, not DSRL's: raw returns. Means over seeds of {s['episodes']} episodes each, with 95 % "
-        f"bootstrap intervals over seeds; {s['updates']:,} updates, rivals in the same CPU time."
+        f"Simulated logs, not DSRL's: raw returns. Means over seeds of {s['episodes']} episodes each, with Student's "
+        f"95 % intervals over seeds. {offline_sizes(s)} Rivals have the same CPU time."
     )
-    return "\n\n".join([generic({"rows": rows}), offline_aims(data["aims"]), note, f"![{picture}](results/{picture})"])
+    said = [offline_aims(data["aims"]), *offline_fresh(data), note, f"![{picture}](results/{picture})"]
+    return "\n\n".join([generic({"rows": rows}), *said])
+
+
+def offline_sizes(settings: dict) -> str:
+    """How large all FISORs are, the official one among them."""
+    f, o = settings["fisor"], settings["official"]
+    return (
+        f"Every FISOR makes {settings['updates']:,} updates of {f['batch']} rows with an actor of width "
+        f"{f['actor_width']}; FISOR official is the authors' algorithm in this size ({o['actor_steps']} actor step an "
+        "update, no decay of its rate), not their training of a million updates of 2,048 rows at width 256."
+    )
+
+
+def offline_fresh(data: dict) -> list[str]:
+    """Methods on seeds that no setting was chosen with, where there are any."""
+    limit, found = data["limits"][0], {}
+    for c in data["cells"]:
+        if c["limit"] == limit and c["fresh"]:
+            f = c["fresh"]
+            found.setdefault(c["method"], []).append(f"{c['task']} {f['return']:.0f}; {f['cost']:.2f}")
+    lines = [f"- {m}: {', '.join(of)}" for m, of in found.items() if len(of) == len(data["logs"])]
+    head = f"On the seeds that no setting was chosen with, return; cost / {limit:g}:"
+    return ["\n".join([head, "", *lines])] if lines else []
 
 
 def offline_row(c: dict | None, limit: float, planned: int) -> dict:
@@ -377,12 +402,12 @@ def offline_aims(aims: list[dict]) -> str:
         mine = [a for a in aims if a["aim"] == aim]
         reached, judged = [a["method"] for a in mine if a["reached"]], [a for a in mine if a["reached"] is not None]
         if reached:
-            said = f"reached by {', '.join(reached)}"
+            said = f"reached by {'; '.join(reached)}"
         elif len(judged) < len(mine):
             said = "open: seeds are missing"
         else:
             said = "**not reached**"
-        on = [f"{a['method']} on {', '.join(t for t, v in a['tasks'].items() if v)}" for a in mine
+        on = [f"{a['method']} ({', '.join(t for t, v in a['tasks'].items() if v)})" for a in mine
               if any(a["tasks"].values()) and not a["reached"]]  # fmt: skip
         lines.append(f"- Aim: {aim}: {said}" + (f"; on some tasks: {'; '.join(on)}." if on else "."))
     return "\n".join(lines)

@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from safeplan.errors import SafeplanError
 from safeplan.evaluation.calibration import count_misses
 from safeplan.evaluation.feasible_set import (
     Grid,
@@ -128,10 +129,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--curve", action="store_true", help="score every kept checkpoint of the run")
     args = parser.parse_args(argv)
 
+    try:
+        agent, model = load(args.run), load_model(args.run)
+    except SafeplanError as e:
+        print(f"point_robot_iou: error: {e}", file=sys.stderr)
+        return 2
     grid = make_grid(args.points, headings=args.headings)
     folders = sorted((args.run / "checkpoints").glob("[0-9]*")) if args.curve else []
     curve = {int(p.name): iou(values(load(p).v_h, grid.x) > 0, grid.truth) for p in tqdm(folders, disable=None)}
-    agent, model = load(args.run), load_model(args.run)
     result = score(values(agent.v_h, grid.x) > 0, grid)
     result["calibration"] = c = calibration(agent.v_h, grid, args.states, args.splits, args.alpha, args.delta)
     result["goals"] = {

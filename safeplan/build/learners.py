@@ -25,7 +25,7 @@ def log(cfg: schema.DataConfig) -> "Log":
 
     if cfg.kind == "file":
         path = cfg.path or ""
-        if Path(path).suffix not in (".hdf5", ".h5"):
+        if Path(path).suffix.lower() not in (".hdf5", ".h5"):
             raise ConfigError(
                 f"data.path={path}: give a file that ends in .hdf5 or .h5; `safeplan data import` makes one of others"
             )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from safeplan.errors import SafeplanError
+from safeplan.errors import ConfigError, SafeplanError
 
 Task = Callable[[Any, Path], str]  # settings, output folder -> what to say last
 
@@ -63,7 +63,10 @@ def value_of(argv: Sequence[str], key: str) -> str | None:
 
 
 def bare(key: str, argv: Sequence[str]) -> list[str]:
-    """`argv` with a bare path as `key=PATH`."""
+    """`argv` with a bare path as `key=PATH`; ConfigError: several of them."""
+    paths = [a for a in argv if not a.startswith("-") and ("=" not in a or Path(a).exists())]
+    if len(paths) > 1:
+        raise ConfigError(f"{len(paths)} paths are given, {', '.join(paths)}: one at a time")
     return [f"{key}={quote(a)}" if "=" not in a or Path(a).exists() else a for a in argv]
 
 
@@ -72,9 +75,13 @@ def named(prefix: str, key: str, argv: Sequence[str]) -> list[str]:
     words = bare(key, argv)
     path = value_of(words, key)
     if path and value_of(words, "name") is None:
-        stem = re.sub(r"[^\w.-]+", "_", Path(path).stem)
-        words.append(f"name={quote(f'{prefix}_{stem}')}")
+        words.append(f"name={quote(f'{prefix}_{stem(path)}')}")
     return words
+
+
+def stem(path: str) -> str:
+    """A file's name without its end, as part of the name of a run."""
+    return re.sub(r"[^\w.-]+", "_", Path(path).stem)
 
 
 def launch(command: str, task: Task, argv: Sequence[str]) -> None:

@@ -7,6 +7,7 @@ from importlib import import_module
 
 from safeplan import __version__
 from safeplan.cli.app import fail, launch, split
+from safeplan.errors import SafeplanError
 from safeplan.schema import did_you_mean
 
 COMMANDS = {
@@ -78,4 +79,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(text(command, module.__doc__ or "", module.Config, module.nested(rest)))
         return
     flags, overrides = split(rest)
-    launch(command, module.run, [*flags, *module.arguments(overrides)])
+    try:
+        words = module.arguments(overrides)
+    except SafeplanError as e:
+        fail(command, str(e))
+    launch(command, module.run, [*flags, *words])

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from safeplan import build
-from safeplan.cli.app import fail, shown, value_of
+from safeplan.cli.app import fail, shown, stem, value_of
 from safeplan.cli.help import schema_of
 from safeplan.errors import ConfigError
 from safeplan.schema import TrainConfig as Config
@@ -39,7 +39,7 @@ def arguments(argv: Sequence[str]) -> list[str]:
         return [*argv, "name=train_${policy.kind}_dsrl_${data.task}"]
     path = value_of(argv, "data.path")
     if path and value_of(argv, "data") == "file" and value_of(argv, "name") is None:
-        return [*argv, f"name=train_${{policy.kind}}_{Path(path).stem}"]
+        return [*argv, f"name=train_${{policy.kind}}_{stem(path)}"]
     return list(argv)
 
 

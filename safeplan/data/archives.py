@@ -1,10 +1,12 @@
 """Arrays of an NPZ file or of an HDF5 file such as D4RL's, groups included."""
 
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
 
+from safeplan.data.hdf5 import DAMAGED
 from safeplan.data.layout import Array
 from safeplan.errors import DataError
 
@@ -18,17 +20,21 @@ def read_npz(path: Path) -> tuple[dict[str, Array], list[str]]:
     if not zipfile.is_zipfile(path):
         raise DataError(f"archive {path}: not an NPZ file. Write it with np.savez(path, **arrays)")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {n: _array(path, n, file) for n in file.files}
-    except (OSError, zipfile.BadZipFile, EOFError) as e:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+            members = {n: _array(path, n, file) for n in file.files}
+    except (OSError, zipfile.BadZipFile, EOFError, ValueError, NotImplementedError, zlib.error) as e:
         raise DataError(f"archive {path}: cannot be read as NPZ ({e}). Write it anew with np.savez") from e
-    return _columns(arrays)
+    columns, left_out = _columns({n: a for n, a in members.items() if isinstance(a, np.ndarray)})
+    return columns, [*left_out, *(n for n, a in members.items() if not isinstance(a, np.ndarray))]
 
 
-def _array(path: Path, name: str, file: "np.lib.npyio.NpzFile") -> Array:
+def _array(path: Path, name: str, file: "np.lib.npyio.NpzFile") -> Array | bytes:
+    """A member; one that numpy did not write comes as its bytes."""
     try:
         return file[name]
     except ValueError as e:
+        if "allow_pickle" not in str(e):
+            raise
         raise DataError(
             f"archive {path}: {name!r} holds Python objects, expected an array of numbers. "
             "Write a dictionary of arrays as np.savez(path, **arrays), ragged episodes one after the other"
@@ -52,7 +58,7 @@ def read_hdf5(path: Path) -> tuple[dict[str, Array], list[str]]:
     try:
         with h5py.File(path, "r") as file:
             file.visititems(visit)
-    except OSError as e:
+    except DAMAGED as e:
         raise DataError(f"archive {path}: cannot be read as HDF5 ({e}). Copy it again or write it anew") from e
     return _columns(arrays)
 

@@ -25,7 +25,7 @@ def locate(name: str, *, root: str | Path = "runs/data", seed: int = 0) -> Path:
     Raises:
         DataError: an unknown name, or a source under $SAFEPLAN_DATA while that variable is not set.
     """
-    if Path(name).suffix in (".hdf5", ".h5"):
+    if Path(name).suffix.lower() in (".hdf5", ".h5"):
         return Path(name)
     if name not in SOURCES:
         raise DataError(f"data {name!r} is unknown. Use one of {', '.join(SOURCES)}, or the path of an .hdf5 file")

@@ -7,11 +7,12 @@ import numpy as np
 
 from safeplan.data.hdf5 import Log, refuse
 from safeplan.data.layout import KEYS, LENGTHS, Array, cast, spans
-from safeplan.data.names import DONE, USUAL, Picked, pick
+from safeplan.data.names import DONE, USUAL, Picked, pick, usual_text
 from safeplan.data.order import misordered, zero_lengths
 from safeplan.data.rules import bad_actions, bad_values, soundness
 from safeplan.data.scaling import scaled
 from safeplan.data.sources import Foreign
+from safeplan.errors import DataError
 from safeplan.schema import DataImportConfig
 
 Columns = dict[str, Array]
@@ -37,6 +38,7 @@ def convert(source: Foreign, cfg: DataImportConfig) -> Converted:
     what, notes = f"import {source.name}", []
     picked, found = pick(source.arrays, cfg.columns)
     found = [f"{f}; left out: {', '.join(source.left_out)}" if source.left_out else f for f in found]
+    found += usual_text(source.left_out, cfg.columns)
     if LENGTHS in picked.rest:
         found += numbered_by_lengths(picked, source.arrays[LENGTHS])
     unsound, sound = soundness(picked.columns, KEYS) if picked.columns else ([], {})
@@ -46,6 +48,8 @@ def convert(source: Foreign, cfg: DataImportConfig) -> Converted:
     taken = {*KEYS, LENGTHS, "episode", "time", *(name for key in picked.denied for name in USUAL[key])}
     n = len(columns["observations"])
     more = {k: v for k, v in rest.items() if v.shape == (n,) and v.dtype.kind in "fiub" and k not in taken}
+    gone = (*source.left_out, *(k for k in rest if k not in more))
+    more = ungrouped(what, more, taken)
     if cfg.sort:
         columns, more = in_order(what, columns, more, notes)
     add_ends(what, columns, picked, notes)
@@ -58,7 +62,6 @@ def convert(source: Foreign, cfg: DataImportConfig) -> Converted:
     renumber(columns)
     columns = {k: cast(k, v) for k, v in columns.items()}
     log = Log(*(columns.pop(k) for k in KEYS), extra=columns)
-    gone = (*source.left_out, *(k for k in rest if k not in more))
     return Converted(log, picked.names, tuple(notes), gone)
 
 
@@ -77,14 +80,29 @@ def numbered_by_lengths(picked: Picked, lengths: Array) -> list[str]:
     return found
 
 
+def ungrouped(what: str, more: Columns, taken: set[str]) -> Columns:
+    """Further columns under names that have room in a flat file: `infos.speed` for `infos/speed`."""
+    out: Columns = {}
+    for key, value in more.items():
+        name = key.replace("/", ".").strip(".")
+        if not name or name in out or name in taken:
+            refuse(what, [f"column {key!r} would be called {name!r}, which is taken or empty: rename it"])
+        out[name] = value
+    return out
+
+
 def in_order(what: str, columns: Columns, more: Columns, notes: list[str]) -> tuple[Columns, Columns]:
     """All columns by episode and time."""
     time, episode = columns.get("time"), columns.get("episode")
     if time is None:
-        refuse(what, ["sort=true needs a column of times: name it with columns.time=NAME"])
-    elif episode is None and len(np.unique(time)) < len(time):
+        raise DataError(f"{what}: sort=true needs a column of times: name it with columns.time=NAME")
+    if episode is None and len(np.unique(time)) < len(time):
         refuse(what, ["sort=true: times occur twice, so episodes must be told apart: name columns.episode=NAME"])
     by = np.lexsort([time] if episode is None else [time, episode])  # type: ignore[list-item]
+    if episode is not None and len(twice := np.flatnonzero((np.diff(episode[by]) == 0) & (np.diff(time[by]) == 0))):
+        a, b = sorted(by[twice[0] : twice[0] + 2])
+        refuse(what, [f"sort=true: episode {episode[a]:g} has time {time[a]:g} twice, in rows {a} and {b}: where two "
+                      "recordings share a number, number their episodes apart or import them one by one"])  # fmt: skip
     moved = int((by != np.arange(len(by))).sum())
     notes.append(f"{moved} rows changed their place when sorted by {'episode and ' if episode is not None else ''}time")
     return {k: v[by] for k, v in columns.items()}, {k: v[by] for k, v in more.items()}

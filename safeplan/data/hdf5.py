@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from safeplan.data.layout import KEYS, LENGTHS, Array, cast, ends, spans, squeezed
+from safeplan.data.layout import KEYS, LENGTHS, MATRICES, Array, cast, ends, spans, squeezed
+from safeplan.data.order import NUMBERED
 from safeplan.data.rules import faults
 from safeplan.errors import DataError
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import h5py
 
 OTHER = (".csv", ".tsv", ".npz")  # formats that are imported first
+DAMAGED = (OSError, RuntimeError, ValueError, KeyError, TypeError)  # what h5py says of a damaged file
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,8 @@ def read_raw(path: str | Path) -> Raw:
 
     path = Path(path)
     if not path.is_file():
-        raise DataError(f"log {path}: no such file. Give the path of an .hdf5 file in the DSRL layout")
+        what = "a folder" if path.is_dir() else "no such file"
+        raise DataError(f"log {path}: {what}. Give the path of an .hdf5 file in the DSRL layout")
     if path.suffix in OTHER:
         raise DataError(f"log {path}: not HDF5. Import it first: safeplan data import {path} out=FILE.hdf5")
     odd: dict[str, str] = {}
@@ -111,17 +114,28 @@ def read_raw(path: str | Path) -> Raw:
     ignored = []
     try:
         with h5py.File(path, "r") as file:
-            attrs = {k: v if isinstance(v, str) else v.item() for k, v in file.attrs.items() if np.ndim(v) == 0}
-            for key, item in file.items():
+            attrs = {k: v for k in file.attrs if (v := _note(file.attrs[k])) is not None}
+            for key in map(str, file):
+                item = file.get(key)  # None: a link that leads nowhere
                 if isinstance(item, h5py.Dataset) and (key in KEYS or _is_column(item)):
                     columns[key] = squeezed(key, np.asarray(item[()]))
                 elif key in KEYS:
-                    odd[key] = f"key {key!r} is a group, expected an array: flatten it"
+                    what = "leads nowhere" if item is None else "is a group, expected an array: flatten it"
+                    odd[key] = f"key {key!r} {what}"
                 else:
                     ignored.append(key)
-    except OSError as e:
+    except DAMAGED as e:
         raise DataError(f"log {path}: cannot be read as HDF5 ({e}). Copy it again or write it anew") from e
     return Raw(path, columns, attrs, odd, tuple(ignored))
+
+
+def _note(value: object) -> str | int | float | None:
+    """An attribute that is one text or number; None for what a log has no use for."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if isinstance(value, np.generic) and value.dtype.kind in "fiub":
+        return value.item()
+    return value if isinstance(value, str) else None
 
 
 def _is_column(item: "h5py.Dataset") -> bool:
@@ -147,7 +161,8 @@ def write_log(path: str | Path, log: Log) -> Path:
 
     path = Path(path)
     columns = {k: squeezed(k, np.asarray(v)) for k, v in log.columns.items()}
-    refuse(f"log {path}", faults(columns))
+    odd = [k for k in columns if not k.strip(".") or "/" in k]
+    refuse(f"log {path}", [*faults(columns), *(f"key {k!r} cannot be the name of an array: rename it" for k in odd)])
     path.parent.mkdir(parents=True, exist_ok=True)
     temp = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
@@ -164,9 +179,17 @@ def write_log(path: str | Path, log: Log) -> Path:
 
 
 def concatenate(logs: list[Log]) -> Log:
-    """One log after the other; a last row without an end mark gets a time-out. Only columns that all have are kept."""
+    """One log after the other; a last row without an end mark gets a time-out. Only columns that all have are kept.
+
+    Episodes that are numbered are numbered anew. Raises DataError: no logs, or different sizes.
+    """
     if not logs:
         raise DataError("concatenate: no logs given")
+    for key in MATRICES:
+        if len(sizes := {log.columns[key].shape[1] for log in logs}) > 1:
+            raise DataError(
+                f"concatenate: {key!r} have {' and '.join(map(str, sorted(sizes)))} entries: join equal ones"
+            )
     shared = set.intersection(*(set(log.extra) for log in logs))
     parts: dict[str, list[Array]] = {k: [] for k in (*KEYS, *sorted(shared))}
     for log in logs:
@@ -177,4 +200,7 @@ def concatenate(logs: list[Log]) -> Log:
                 value[-1] = True
             parts[key].append(value)
     joined = {k: np.concatenate(v) for k, v in parts.items()}
+    lengths = np.diff(spans(ends(joined)), axis=1)[:, 0]
+    for key in set(NUMBERED) & joined.keys():
+        joined[key] = np.repeat(np.arange(len(lengths), dtype=np.float32), lengths)
     return Log(**{k: joined.pop(k) for k in KEYS}, extra=joined, attrs=logs[0].attrs)

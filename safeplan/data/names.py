@@ -72,6 +72,20 @@ def pick(raw: Mapping[str, Array], asked: ColumnsConfig) -> tuple[Picked, list[s
     return Picked(columns, names, frozenset(denied), tuple(n for n in raw if n not in used)), found
 
 
+def usual_text(left_out: Iterable[str], asked: ColumnsConfig) -> list[str]:
+    """Columns without numbers whose names say that they belong to a key for which nothing else was asked."""
+    found = []
+    for name in left_out:
+        for key, usual in USUAL.items():
+            split = key in MATRICES and any(re.fullmatch(rf"{re.escape(base)}_\d+", name) for base in usual)
+            if (split or name in usual) and not _as_list(getattr(asked, key)):
+                found.append(
+                    f"column {name!r} holds no numbers, and by its name it belongs to {key!r}: write numbers with "
+                    f"decimal points, or say columns.{key}=..."
+                )
+    return found
+
+
 def _as_list(value: Any) -> list[str]:
     return [value] if isinstance(value, str) else list(value or [])
 
@@ -123,6 +137,8 @@ def _without_gap(key: str, names: list[str]) -> list[str]:
 def _joined(key: str, names: list[str], raw: Mapping[str, Array]) -> Array:
     """One array of several columns; matrices are `[N, k]`."""
     parts = [raw[n] for n in names]
+    if key not in MATRICES and len(parts) > 1:
+        raise DataError(f"columns.{key} names {len(parts)} columns, {', '.join(names)}: one number a row, so name one")
     if key not in MATRICES:
         return parts[0]
     if len(parts) == 1 and parts[0].ndim != 1:

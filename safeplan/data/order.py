@@ -84,7 +84,10 @@ def misnumbered(key: str, number: Array, end: Array) -> list[str]:
     again = np.setdiff1d(np.arange(len(runs)), first)
     if len(again):
         row = int(np.flatnonzero(changes)[again[0] - 1]) + 1
-        found.append(f"key {key!r}: episode {number[row]:g} comes back in row {row}, after others: {SORT}")
+        found.append(
+            f"key {key!r}: episode {number[row]:g} comes back in row {row}, after others: {SORT}; if two recordings "
+            "share the number, number their episodes apart"
+        )
     unmarked, torn = np.flatnonzero(changes & ~end[:-1]), np.flatnonzero(~changes & end[:-1])
     if len(unmarked):
         found.append(

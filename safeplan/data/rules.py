@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 import numpy as np
 
 from safeplan.data.layout import FLAGS, KEYS, LENGTHS, MATRICES, Array, rows_where
-from safeplan.data.order import misordered
+from safeplan.data.order import NUMBERED, misordered
 
 LARGEST = float(np.finfo(np.float32).max)
 ACTION_SLACK = 1e-3  # how far rounding may carry an action out of [-1, 1]
@@ -22,7 +22,7 @@ def faults(columns: Mapping[str, Array], reported: Collection[str] = ()) -> list
         reported: keys of which it is not to be said that they are missing.
     """
     found, sound = soundness(columns, reported)
-    return [*found, *bad_values(sound), *bad_actions(sound), *misordered(sound)]
+    return [*found, *bad_values(sound), *bad_actions(sound), *misordered(sound), *merged(sound)]
 
 
 def soundness(columns: Mapping[str, Array], reported: Collection[str] = ()) -> tuple[list[str], dict[str, Array]]:
@@ -62,15 +62,23 @@ def in_rows(bad: Array, n: int) -> str:
     return f"in {len(bad)} of {n} rows, first in row {bad[0]}"
 
 
+def _beyond(v: Array) -> Array:
+    return np.abs(v).reshape(len(v), -1).max(-1, initial=0.0) > LARGEST
+
+
 def bad_values(sound: Mapping[str, Array]) -> list[str]:
     """NaN and infinity, flags that are neither 0 nor 1, negative costs."""
     found = []
     for key, value in sound.items():
         if value.dtype.kind != "f":
             continue
-        bad = rows_where(lambda v: ~(np.abs(v) <= LARGEST).reshape(len(v), -1).all(-1), value)
+        bad = rows_where(lambda v: ~np.isfinite(v).reshape(len(v), -1).all(-1), value)
         if len(bad):
             found.append(f"key {key!r} holds NaN or infinity {in_rows(bad, len(value))}: drop those episodes")
+            continue
+        if value.itemsize > 4 and len(bad := rows_where(_beyond, value)):
+            where = in_rows(bad, len(value))
+            found.append(f"key {key!r} exceeds {LARGEST:.2g}, the largest float32, {where}: change the unit")
     for key in FLAGS:
         value = sound.get(key)
         if value is None or value.dtype.kind == "b":
@@ -88,6 +96,20 @@ def bad_values(sound: Mapping[str, Array]) -> list[str]:
             found.append(
                 f"key 'costs' is negative {in_rows(bad, len(costs))} ({costs[bad[0]]:g}): a cost is 0 where all is "
                 "well and above 0 where not; turn its sign, or keep only its positive part"
+            )
+    return found
+
+
+def merged(sound: Mapping[str, Array]) -> list[str]:
+    """Episodes whose numbers are one number in float32."""
+    found = []
+    for key in [k for k in NUMBERED if k in sound]:
+        a = sound[key]
+        bad = np.flatnonzero((a[1:] != a[:-1]) & (np.diff(a.astype(np.float32)) == 0))
+        if len(bad):
+            found.append(
+                f"key {key!r} changes after row {bad[0]} from {a[bad[0]]} to {a[bad[0] + 1]}, which is one number in "
+                "float32: number the episodes from 0"
             )
     return found
 

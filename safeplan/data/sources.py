@@ -31,6 +31,8 @@ def read_foreign(source: str) -> Foreign:
         DataError: no such file, an unknown format, or a file that is not what its name says.
     """
     path = Path(source)
+    if path.is_dir() and path.suffix.lower() in READERS:
+        raise DataError(f"source {source}: a folder. Give the path of a file in one of: {', '.join(READERS)}")
     if source.startswith(PREFIX) or path.is_dir():
         arrays, left_out, bounds, folder = read_minari(source)
         return Foreign(source, arrays, left_out, file_digest(folder), bounds)

@@ -10,22 +10,33 @@ from safeplan.data.layout import Array
 from safeplan.data.order import NUMBERED
 from safeplan.errors import DataError
 
+EXACT = 2.0**53  # from here on floats skip whole numbers
 TRUTH = {"true": 1.0, "false": 0.0, "yes": 1.0, "no": 0.0}
 
 
 def read_table(path: Path) -> tuple[dict[str, Array], list[str]]:
     """Columns `[N]` in float64 by the header's names, and the names of columns of text, which are left out.
 
-    `True`, `False`, `yes` and `no` are numbers. Separators: comma, semicolon, tab, whichever the header holds most of.
+    `True`, `False`, `yes` and `no` are numbers; a column without a name, such as a row count, is left out. Separators:
+    comma, semicolon, tab, whichever the header holds most of.
 
     Raises:
-        DataError: no header, a name twice, or cells that are no numbers; all such columns are named at once.
+        DataError: not UTF-8, no header, a name twice, episode numbers that floats cannot tell apart, or cells that are
+            no numbers; all such columns are named at once.
     """
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError as e:
+                byte = e.object[e.start]
+                raise DataError(f"table {path}: not UTF-8, byte {byte:#04x} in line {number}. Save it as UTF-8") from e
     with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
         header = file.readline().rstrip("\r\n")
         first = next((line for line in file if line.strip()), "")
     separator = max(",;\t", key=header.count)
     names = [n.strip() for n in next(csv.reader([header], delimiter=separator), [])]
+    names = [n or f"(column {i})" for i, n in enumerate(names, 1)]
     if not header.strip() or all(_is_number(n) for n in names):
         raise DataError(f"table {path}: the first line must name the columns, found {header[:60]!r}")
     double = sorted({n for n in names if names.count(n) > 1})
@@ -33,17 +44,41 @@ def read_table(path: Path) -> tuple[dict[str, Array], list[str]]:
         raise DataError(f"table {path}: column {double[0]!r} is named twice. Give every column its own name")
     cells = next(csv.reader([first], delimiter=separator), [])
     text = [n for n, cell in zip(names, cells, strict=False) if cell.strip() and _truth(cell) is None]
+    text = _without_numbers(path, names, separator, text) if text else text
+    text += [n for n in names if n.startswith("(column ") and n not in text]
     if not first:
         return {n: np.zeros(0) for n in names}, []
     converters: dict[int | str, Callable[[str], float]] = {names.index(n): lambda _: 0.0 for n in text}
-    converters |= {i: _converted for i, cell in enumerate(cells) if cell.strip().lower() in TRUTH}
+    for i, (name, cell) in enumerate(zip(names, cells, strict=False)):
+        if name not in text and cell.strip().lower() in TRUTH:
+            converters[i] = _converted
     try:
         options: dict = {"delimiter": separator, "skiprows": 1, "comments": None, "quotechar": '"', "ndmin": 2}
         table = np.loadtxt(path, converters=converters or None, encoding="utf-8-sig", **options)
     except ValueError as e:
-        found = list(_bad_cells(path, names, separator, text)) or [f"cannot be read ({e})"]
-        raise DataError(f"table {path}: {len(found)} fault(s):\n" + "\n".join(f"  - {f}" for f in found)) from e
-    return {n: np.ascontiguousarray(table[:, i]) for i, n in enumerate(names) if n not in text}, text
+        found = list(_bad_cells(path, names, separator, text))
+        if found:
+            raise DataError(f"table {path}: {len(found)} fault(s):\n" + "\n".join(f"  - {f}" for f in found)) from e
+        converters = {i: _converted for i in range(len(names))} | {names.index(n): lambda _: 0.0 for n in text}
+        try:  # a column may begin with 0 and go on with False
+            table = np.loadtxt(path, converters=converters, encoding="utf-8-sig", **options)
+        except ValueError as again:
+            raise DataError(f"table {path}: cannot be read ({again}). Write it anew as CSV") from again
+    columns = {n: np.ascontiguousarray(table[:, i]) for i, n in enumerate(names) if n not in text}
+    for key in set(NUMBERED) & columns.keys():
+        if (np.abs(columns[key]) >= EXACT).any():
+            raise DataError(f"table {path}: column {key!r} holds numbers of 2^53 and more: number episodes from 0")
+    return columns, text
+
+
+def _without_numbers(path: Path, names: list[str], separator: str, text: list[str]) -> list[str]:
+    """Of the columns that begin with text, those in which no cell is a number."""
+    left = {n: names.index(n) for n in text}
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        for row in csv.reader(file, delimiter=separator):
+            for name in [n for n, i in left.items() if i < len(row) and row[i].strip() and _is_number(row[i])]:
+                del left[name]
+    return list(left)
 
 
 def _is_number(cell: str) -> bool:

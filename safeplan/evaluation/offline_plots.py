@@ -75,7 +75,7 @@ def _looks(methods: Sequence[str], kinds: Mapping[str, str]) -> dict[str, dict[s
 
 
 def _points(ax: Any, cells: Sequence[Mapping[str, Any]], look: Mapping[str, Any]) -> None:
-    """Means with the intervals over seeds; the limits of one method joined."""
+    """Means with the range over seeds; the limits of one method joined."""
     cost, ret = ([_raw(c, key) for c in cells] for key in ("cost", "return"))
     style = {**look, "ms": 7, "mec": "white", "mew": 0.7, "lw": 1.2, "zorder": 4}
     error = {"xerr": _bars(cost), "yerr": _bars(ret), "elinewidth": 0.9}
@@ -83,8 +83,9 @@ def _points(ax: Any, cells: Sequence[Mapping[str, Any]], look: Mapping[str, Any]
 
 
 def _raw(cell: Mapping[str, Any], key: str) -> tuple[float, float, float]:
-    times = cell["limit"] if key == "cost" else 1.0
-    return tuple(times * cell[key][k] for k in ("estimate", "low", "high"))  # type: ignore[return-value]
+    """Mean, least and largest over seeds."""
+    times, values = cell["limit"] if key == "cost" else 1.0, cell["by_seed"][key]
+    return times * cell[key]["estimate"], times * min(values), times * max(values)
 
 
 def _bars(values: Sequence[tuple[float, float, float]]) -> Array:
@@ -117,7 +118,9 @@ def curves_figure(summary: Mapping[str, Any], path: str | Path) -> Path:
             for method, colour in zip(methods, (RED, BLUE, GREEN, ORANGE, SKY, INK), strict=False):
                 mine = [c for c in curves if (c["task"], c["method"]) == (task, method)]
                 if mine:
-                    at, values = mine[0]["updates"], np.array([c[key] for c in mine])
+                    longest = max(len(c["updates"]) for c in mine)
+                    mine = [c for c in mine if len(c["updates"]) == longest]
+                    at, values = np.mean([c["updates"] for c in mine], 0), np.array([c[key] for c in mine])
                     ax.plot(at, values.mean(0), "o-", color=colour, lw=1.8, ms=4, label=f"{method} ({len(mine)} seeds)")
                     ax.fill_between(at, values.min(0), values.max(0), color=colour, alpha=0.18, lw=0)
             ax.set_ylim(min(0.0, ax.get_ylim()[0]) if key == "returns" else 0.0)

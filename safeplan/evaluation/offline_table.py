@@ -6,19 +6,17 @@ the least and largest episode return of the log itself; costs are divided by the
 """
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
 
-from safeplan.evaluation.stats import clopper_pearson, iqm, stratified_bootstrap
+from safeplan.evaluation.stats import clopper_pearson, iqm, mean_of_runs, stratified_bootstrap
 from safeplan.evaluation.study import Row, by_planner
 from safeplan.types import Array
 
 SAFE = "cost within the limit on every task and seed"
 BEST = "highest return among the methods that are safe on the task"
 CLEAR = "interval of the return above that of parity FISOR"
-_mean = partial(stratified_bootstrap, statistic=lambda x: float(np.mean(x)))
 
 
 def log_facts(returns: Array, costs: Array, limits: Sequence[float], steps: int) -> dict[str, Any]:
@@ -36,17 +34,20 @@ def summarise(
     limits: Sequence[float],
     ours: Sequence[str],
     parity: str,
+    chosen_with: Sequence[int] = (),
 ) -> dict[str, Any]:
     """All that tables and pictures show, as JSON.
 
     Args:
+        chosen_with: seeds that settings were chosen with; means over the other seeds stand apart, as `fresh`.
         planned: TASK/METHOD -> seeds of the whole study, in the order of the table. logs: task -> `log_facts`.
         limits: the first is the one at which methods are compared. ours: methods that the aims are judged for.
         parity: the method that has to be beaten.
     """
     found = by_planner(rows)
     names = [*planned, *(p for p in found if p not in planned)]
-    cells = [c for name in names if name in found for c in _cells(name, found[name], logs)]
+    found = {name: sorted(mine, key=lambda r: r["seed"]) for name, mine in found.items()}
+    cells = [c for name in names if name in found for c in _cells(name, found[name], logs, chosen_with)]
     main = [c for c in cells if c["limit"] == limits[0]]
     return {
         **header,
@@ -64,7 +65,7 @@ def _methods(names: Sequence[str]) -> list[str]:
     return [name.partition("/")[2] for name in names]
 
 
-def _cells(name: str, mine: Sequence[Row], logs: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _cells(name: str, mine: Sequence[Row], logs: Mapping[str, Any], chosen_with: Sequence[int]) -> list[dict[str, Any]]:
     task, _, method = name.partition("/")
     low, high = logs[task]["low"], logs[task]["high"]
     out = []
@@ -74,18 +75,22 @@ def _cells(name: str, mine: Sequence[Row], logs: Mapping[str, Any]) -> list[dict
         costs = np.array([np.mean(f["costs"]) for f in flights]) / float(limit)
         over = [c > float(limit) for f in flights for c in f["costs"]]
         scaled = (returns - low) / (high - low)
+        seeds = [r["seed"] for r in mine]
+        new = np.array([s not in chosen_with for s in seeds])
         # a job that was killed and resumed measured the CPU time of its last updates only
         spent = [r["cpu_seconds"]["train"] * r["updates"] / r["cpu_seconds"]["updates"] for r in mine
                  if r["cpu_seconds"]["updates"]]  # fmt: skip
         out.append(
             {
                 "task": task, "method": method, "limit": float(limit), "seeds": len(mine),
-                "return": _mean(returns[:, None])._asdict(),
-                "scaled": _mean(scaled[:, None])._asdict(),
-                "cost": _mean(costs[:, None])._asdict(),
+                "return": mean_of_runs(returns)._asdict(),
+                "scaled": mean_of_runs(scaled)._asdict(),
+                "cost": mean_of_runs(costs, least=0.0)._asdict(),
+                "fresh": _fresh(returns[new], costs[new]) if chosen_with and new.any() else None,
                 "worst_seed": float(costs.max()),
                 "violations": clopper_pearson(sum(over), len(over))._asdict(),
-                "by_seed": {"seed": [r["seed"] for r in mine], "scaled": scaled.tolist(), "cost": costs.tolist()},
+                "by_seed": {"seed": seeds, "return": returns.tolist(),
+                            "scaled": scaled.tolist(), "cost": costs.tolist()},
                 "updates": mine[0]["updates"],
                 "cpu_seconds": float(np.mean(spent)) if spent else None,
             }
@@ -93,14 +98,19 @@ def _cells(name: str, mine: Sequence[Row], logs: Mapping[str, Any]) -> list[dict
     return out
 
 
+def _fresh(returns: Array, costs: Array) -> dict[str, Any]:
+    return {"seeds": len(returns), "return": float(returns.mean()), "cost": float(costs.mean())}
+
+
 def _overall(method: str, mine: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Interquartile mean over tasks and seeds, and in how many runs the mean cost was within the limit."""
-    runs = min((c["seeds"] for c in mine), default=0)
-    scaled = np.array([c["by_seed"]["scaled"][:runs] for c in mine]).T
+    """Interquartile mean over tasks and the seeds that all have; in how many runs the mean cost is within the limit."""
+    shared = set.intersection(*(set(c["by_seed"]["seed"]) for c in mine)) if mine else set()
+    by = [dict(zip(c["by_seed"]["seed"], c["by_seed"]["scaled"], strict=True)) for c in mine]
+    scaled = np.array([[one[s] for one in by] for s in sorted(shared)])
     return {
         "method": method,
         "tasks": [c["task"] for c in mine],
-        "scaled_iqm": stratified_bootstrap(scaled, statistic=iqm)._asdict() if runs else None,
+        "scaled_iqm": stratified_bootstrap(scaled, statistic=iqm)._asdict() if shared else None,
         "safe_runs": sum(v <= 1 for c in mine for v in c["by_seed"]["cost"]),
         "runs": sum(c["seeds"] for c in mine),
     }

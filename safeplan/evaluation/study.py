@@ -8,6 +8,7 @@ import os
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import suppress
 from importlib import metadata
 from multiprocessing import get_context
 from pathlib import Path
@@ -33,6 +34,9 @@ def provenance(device: str = "cpu") -> dict[str, str]:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             versions[package] = "not installed"
+    for package in ("dsrl", "bullet-safety-gym", "pybullet", "safety-gymnasium", "mujoco"):  # the extra simulators
+        with suppress(metadata.PackageNotFoundError):
+            versions[package] = metadata.version(package)
     machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
     return versions | {"machine": machine, "device": device_name(device)}
 

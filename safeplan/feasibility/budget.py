@@ -18,13 +18,13 @@ from safeplan.errors import ConfigError
 def augment(batch: Mapping[str, Tensor], budget: float, share: Tensor, violating: float, satisfying: float) -> dict:
     """A batch (see `columns`, with `costs`) seen with `share [B]` of `budget` left: observations get one column more.
 
-    The column is what is left over `budget`, below 0 once it is overspent; `h` says whether it is.
+    The column is what is left over `budget`, 0 where nothing is, overspent or not; `h` says whether it is overspent.
     """
     after = share - batch["costs"] / budget
     return {
         **batch,
         "observations": torch.cat([batch["observations"], share[:, None]], -1),
-        "next_observations": torch.cat([batch["next_observations"], after[:, None]], -1),
+        "next_observations": torch.cat([batch["next_observations"], after[:, None].clamp_min(0.0)], -1),
         # costs are sums of float32: a budget spent to the last bit is not overspent
         "h": torch.where(after < -1e-6, violating, satisfying).to(share.dtype),
     }
@@ -38,6 +38,8 @@ def draw_shares(rows: int, generator: torch.Generator) -> Tensor:
 def with_budget(obs: Any, left: Any, budget: float) -> np.ndarray:
     """Observations `[B, S]` (or `[S]`) and what is left of their cost limits `[B]` as the policy sees them, `[B, S+1]`.
 
+    Once a limit is overspent the policy acts as where nothing is left: it has learned from no less.
+
     Raises:
         ConfigError: the policy was not trained with budgets, or a limit exceeds the largest that it was trained for.
     """
@@ -46,5 +48,5 @@ def with_budget(obs: Any, left: Any, budget: float) -> np.ndarray:
         raise ConfigError("this policy knows no budgets: train it with policy.budget=LARGEST_LIMIT")
     if (left > budget).any():
         raise ConfigError(f"cost limit {left.max():g} exceeds policy.budget = {budget:g}, the largest trained for")
-    column = np.broadcast_to(np.maximum(left / budget, -1.0), obs.shape[:-1])[..., None]
+    column = np.broadcast_to(np.maximum(left / budget, 0.0), obs.shape[:-1])[..., None]
     return np.concatenate([obs, column], -1, dtype=np.float32)

@@ -5,9 +5,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from safeplan.errors import ConfigError
+from safeplan.feasibility.select import PICKS
 from safeplan.schema import in_range
 
-PICKS = ("minqc", "maxq", "maxq_feasible")
 VIOLATIONS = ("relabel", "column")
 PRECISIONS = ("float32", "tf32", "bfloat16")
 GRAPHS = ("auto", "on", "off")

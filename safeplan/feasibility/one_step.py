@@ -76,7 +76,7 @@ class OneStepPolicy:
             many = o.repeat_interleave(n, 0) if n > 1 else o
             shape = len(many), t.act_size
             a = self.map(many, torch.randn(shape, generator=generator, device=generator.device).to(t.device))
-            return t.chosen(many, a, n, pick) if n > 1 else a
+            return t.chosen(many, a, n, pick) if n > 1 or pick else a
 
         return t._query(choose, obs)
 

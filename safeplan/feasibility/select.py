@@ -5,6 +5,8 @@ from torch import Tensor
 
 from safeplan.errors import ConfigError
 
+PICKS = ("minqc", "maxq", "maxq_feasible")
+
 
 def select(q_h: Tensor, q: Tensor, pick: str = "minqc") -> Tensor:
     """Index `[B]` of the action taken among candidates with worst violation `q_h [B, N]` and reward value `q [B, N]`.
@@ -19,4 +21,4 @@ def select(q_h: Tensor, q: Tensor, pick: str = "minqc") -> Tensor:
     if pick == "maxq_feasible":
         best = torch.where(q_h <= 0, q, -torch.inf).argmax(-1)
         return torch.where((q_h <= 0).any(-1), best, q_h.argmin(-1))
-    raise ConfigError(f"pick is {pick!r}, expected minqc, maxq or maxq_feasible")
+    raise ConfigError(f"pick is {pick!r}, expected {', '.join(PICKS)}")

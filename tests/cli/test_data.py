@@ -77,6 +77,12 @@ def test_all_faults_of_a_bad_log_at_once(capsys, elsewhere):
     assert train.splitlines()[1:] == err.splitlines()[1:]  # one place for the rules
 
 
+def test_one_file_at_a_time(capsys, elsewhere):
+    for name in ("a.hdf5", "b.hdf5"):
+        write_log(elsewhere / name, sample())
+    assert "2 paths are given, a.hdf5, b.hdf5: one at a time" in refused(capsys, "data", "check", "a.hdf5", "b.hdf5")
+
+
 def test_files_that_are_no_logs(capsys, elsewhere):
     write_csv(elsewhere / "a.csv", table(sample()))
     assert "safeplan data import a.csv out=FILE.hdf5" in refused(capsys, "data", "check", "a.csv")

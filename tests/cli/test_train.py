@@ -104,6 +104,18 @@ def test_one_step_distils_a_run_or_a_file_and_resumes_bit_for_bit(capsys):
     assert "config.teacher.sha256: '" in refused_lines(capsys, *command("one_step", "whole", 6, run))
 
 
+def test_a_log_may_be_called_anything(capsys, elsewhere):
+    """The run is named after it."""
+    from safeplan.cli.train import arguments
+
+    words = ["policy=bc", "data=file", "data.path='my log (1).hdf5'"]
+    assert arguments(words)[-1] == "name=train_${policy.kind}_my_log_1_"
+    write_log(elsewhere / "my log (1).HDF5", road_log(20))
+    small = (f"policy.{x}" for x in SMALL["bc_safe"])
+    main(["train", "policy=bc_safe", "data=file", "data.path='my log (1).HDF5'", "updates=2", *SHORT, *small])
+    assert (elsewhere / "runs/train_bc_safe_my_log_1_/seed_0/metrics.csv").is_file()
+
+
 def test_teachers_that_are_none(capsys, elsewhere):
     def said(path: str) -> str:
         return refused(capsys, *command("one_step", "s", 2, f"policy.teacher={path}"))

@@ -3,6 +3,7 @@
 import hashlib
 import re
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +20,9 @@ class Site:
     )  # per file: bytes after which to hang up, one per answer
     ranges: bool = True
     checksum: str = "right"  # right, wrong or none, on the redirect
+    version: str = ""  # ETag of the content; a range is only given to who names it, or names none
+    told_length: bool = False  # whether a range that begins at the end is answered with the length
+    pause: float = 0.0  # s before the content
     redirect: bool = True  # /hub/NAME -> /store/NAME, as Hugging Face does
     asked: list[tuple[str, str]] = field(default_factory=list)
     address: str = ""
@@ -51,10 +55,16 @@ def serve(site: Site) -> Iterator[Site]:
 
         def content(self, name: str, body: bytes, linked: bool) -> None:
             start = 0
-            if site.ranges and (found := re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))):
+            time.sleep(site.pause)
+            same = self.headers.get("If-Range", site.version) == site.version
+            if site.ranges and same and (found := re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))):
                 start = int(found[1])
                 if start >= len(body):
-                    self.send_error(416)
+                    self.send_response(416)
+                    if site.told_length:
+                        self.send_header("Content-Range", f"bytes */{len(body)}")
+                    self.send_header("Content-Length", "0")
+                    self.end_headers()
                     return
                 self.send_response(206)
                 self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
@@ -62,6 +72,8 @@ def serve(site: Site) -> Iterator[Site]:
                 self.send_response(200)
             if linked:
                 self.linked(body)
+            if site.version:
+                self.send_header("ETag", site.version)
             self.send_header("Content-Length", str(len(body) - start))
             self.end_headers()
             drops = site.drop_at.get(name)

@@ -1,5 +1,8 @@
 """Import: every format gives the same log again; what is not known is asked for, what is wrong ends in one error."""
 
+import zipfile
+
+import h5py
 import numpy as np
 import pytest
 
@@ -227,3 +230,84 @@ def test_files_that_are_not_what_they_say(tmp_path, log):
     assert "'data' holds Python objects" in refused(str(tmp_path / "o.npz"))
     np.savez(tmp_path / "e.npz", **{**log.columns, "observations": log.observations[None]})
     assert "'observations' has shape (1, 19, 3)" in refused(str(tmp_path / "e.npz"))
+
+
+def test_two_recordings_that_share_their_numbers_are_not_interleaved(tmp_path, log):
+    twice = {k: np.concatenate([v, v]) for k, v in table(log).items() if k not in ("terminated", "truncated")}
+    path, says = write_csv(tmp_path / "a.csv", twice), {"terminals": "none"}
+    with pytest.raises(DataError, match=r"episode 17 comes back in row 19.*number their episodes apart"):
+        load(path, columns=says)
+    with pytest.raises(DataError, match="sort=true: episode 17 has time 0 twice, in rows 0 and 19"):
+        load(path, columns=says, sort=True)
+
+
+def test_a_column_that_should_hold_numbers_is_not_left_out(tmp_path, log):
+    columns = {k: v.astype(object) for k, v in table(log).items()}
+    columns["obs_0"][0] = "N/A"
+    with pytest.raises(DataError, match=r"column 'obs_0' holds no number in 1 lines, first in line 2 \('N/A'\)"):
+        load(write_csv(tmp_path / "a.csv", columns))
+    columns["obs_0"] = np.array([f"1,{i}" for i in range(len(log))], object)
+    with pytest.raises(DataError, match="'obs_0' holds no numbers, and by its name it belongs to 'observations'"):
+        load(write_csv(tmp_path / "b.csv", columns, ";"))
+
+
+def test_one_number_a_row_is_one_column(tmp_path, log):
+    columns = table(log) | {"reward": log.rewards, "reward_b": log.rewards}
+    with pytest.raises(DataError, match=r"columns\.rewards names 2 columns, reward, reward_b"):
+        load(write_csv(tmp_path / "a.csv", columns), columns={"rewards": "reward*"})
+
+
+def test_further_columns_of_groups_survive_the_file(tmp_path, log):
+    path = write_d4rl(tmp_path / "d.hdf5", log)
+    with h5py.File(path, "a") as file:
+        file["infos/speed"] = log.rewards
+    made = load(path).log
+    assert "infos.speed" in made.extra
+    again = read_log(write_log(tmp_path / "e.hdf5", made))
+    assert again.digest() == made.digest()
+    with h5py.File(path, "a") as file:
+        file["infos.speed"] = log.rewards
+    with pytest.raises(DataError, match=r"would be called 'infos\.speed', which is taken"):
+        load(path)
+
+
+def test_the_row_count_that_pandas_writes_is_left_out(tmp_path, log):
+    made = load(write_csv(tmp_path / "a.csv", {"": np.arange(len(log)), **with_next(log)}))
+    assert made.left_out == ("(column 1)",) and len(made.log) == len(log)
+
+
+def test_numbers_that_floats_cannot_tell_apart(tmp_path, log):
+    columns = table(log) | {"episode": table(log)["episode"].astype(np.int64) + 2**53}
+    with pytest.raises(DataError, match=r"'episode' holds numbers of 2\^53 and more"):
+        load(write_csv(tmp_path / "a.csv", columns))
+    ours = {**log.columns, "episode": 2**24 + np.cumsum(np.r_[0, log.ends[:-1]])}
+    with h5py.File(tmp_path / "b.hdf5", "w") as file:
+        for key, value in ours.items():
+            file[key] = value
+    with pytest.raises(DataError, match="'episode' changes after row 4 from 16777216 to 16777217"):
+        read_log(tmp_path / "b.hdf5")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_damaged_archive_is_one_error(tmp_path, log, seed):
+    path, rng, refusals = tmp_path / "a.npz", np.random.default_rng(seed), 0
+    np.savez_compressed(path, **log.columns)
+    whole = path.read_bytes()
+    for _ in range(40):
+        damaged = bytearray(whole)
+        for at in rng.integers(0, len(whole), 6):
+            damaged[at] = rng.integers(256)
+        path.write_bytes(damaged)
+        try:
+            load(str(path))
+        except DataError:
+            refusals += 1
+    assert refusals > 5
+
+
+def test_what_no_array_is_in_an_archive_is_left_out(tmp_path, log):
+    path = tmp_path / "a.npz"
+    np.savez(path, **log.columns)
+    with zipfile.ZipFile(path, "a") as file:
+        file.writestr("notes.txt", "hello")
+    assert load(str(path)).left_out == ("notes.txt",)

@@ -1,6 +1,7 @@
 """Downloads resume, are checked, and leave a whole file or none."""
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -95,3 +96,41 @@ def test_absent_and_unreachable(site, tmp_path):
     with pytest.raises(DataError, match=r"refused.*Ask Ann"):
         download("http://127.0.0.1:9/b.bin", tmp_path / "b.bin", remedy="Ask Ann")
     assert not list(tmp_path.iterdir())
+
+
+def test_without_a_checksum_a_part_counts_where_the_version_is_the_same(site, tmp_path):
+    site.checksum, site.version = "none", '"one"'
+    site.drop_at["a.bin"] = [100_000, 100_000]
+    with pytest.raises(DataError, match="stops short"):
+        download(site.address + "a.bin", tmp_path / "a.bin")
+    assert {p.name for p in tmp_path.iterdir()} == {"a.bin.part", "a.bin.part.version"}
+    site.asked.clear()
+    assert download(site.address + "a.bin", tmp_path / "a.bin") == SHA
+    assert site.asked[-1] == ("store", "bytes=100000-")
+    assert [p.name for p in tmp_path.iterdir()] == ["a.bin"]
+
+
+@pytest.mark.parametrize("version", ["", '"two"'])
+def test_a_part_of_who_knows_what_is_not_gone_on_with(site, tmp_path, version):
+    site.checksum, site.version = "none", version
+    (tmp_path / "a.bin.part").write_bytes(b"old" * 1000)
+    if version:
+        (tmp_path / "a.bin.part.version").write_text('"one"')
+    assert download(site.address + "a.bin", tmp_path / "a.bin") == SHA
+    assert [p.name for p in tmp_path.iterdir()] == ["a.bin"]
+
+
+def test_a_part_that_is_all_of_it_is_not_fetched_again(site, tmp_path):
+    site.told_length = True
+    (tmp_path / "a.bin.part").write_bytes(BODY)
+    assert download(site.address + "a.bin", tmp_path / "a.bin", sha256=SHA.upper()) == SHA
+    assert [r for where, r in site.asked if where == "store"] == [f"bytes={len(BODY)}-"]
+
+
+def test_several_that_want_one_file_fetch_it_once(site, tmp_path):
+    site.pause = 0.3
+    with ThreadPoolExecutor(3) as pool:
+        jobs = [pool.submit(download, site.address + "a.bin", tmp_path / "a.bin") for _ in range(3)]
+        assert [j.result() for j in jobs] == [SHA] * 3
+    assert [where for where, _ in site.asked] == ["hub", "store"]
+    assert [p.name for p in tmp_path.iterdir()] == ["a.bin"]

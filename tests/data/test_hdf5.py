@@ -63,8 +63,13 @@ def test_episodes_and_ends():
 def test_concatenate_closes_open_episodes():
     joined = concatenate([make(), make(10)])
     assert joined.episodes.tolist() == [[0, 5], [5, 10], [10, 12], [12, 17], [17, 22]]
+    numbered = replace(make(), extra={"episode": np.cumsum(np.r_[0, make().ends[:-1]]).astype(np.float32)})
+    assert concatenate([numbered, numbered]).extra["episode"][[0, 11, 12, 23]].tolist() == [0, 2, 3, 5]
     with pytest.raises(DataError, match="no logs"):
         concatenate([])
+    with pytest.raises(DataError, match="'observations' have 3 and 4 entries"):
+        wide = np.zeros((len(make()), 4), np.float32)
+        concatenate([make(), replace(make(), observations=wide, next_observations=wide)])
 
 
 @pytest.mark.parametrize("key", KEYS)
@@ -107,6 +112,9 @@ def test_unreadable_absent_and_grouped(tmp_path):
         read_log(tmp_path / "junk.hdf5")
     with pytest.raises(DataError, match="no such file"):
         read_log(tmp_path / "nowhere.hdf5")
+    (tmp_path / "folder.hdf5").mkdir()
+    with pytest.raises(DataError, match="a folder"):
+        read_log(tmp_path / "folder.hdf5")
     path = write_log(tmp_path / "log.hdf5", make())
     path.write_bytes(path.read_bytes()[:2000])
     with pytest.raises(DataError):
@@ -115,6 +123,42 @@ def test_unreadable_absent_and_grouped(tmp_path):
         file.create_group("rewards")
     with pytest.raises(DataError, match="'rewards' is a group"):
         read_log(tmp_path / "empty.hdf5")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_damage_anywhere_is_one_error(tmp_path, seed):
+    """Bytes changed at random: read as before, or refused; never anything else."""
+    path, rng = write_log(tmp_path / "log.hdf5", make()), np.random.default_rng(seed)
+    whole, refused = path.read_bytes(), 0
+    for _ in range(40):
+        damaged = bytearray(whole)
+        for at in rng.integers(0, len(whole), 8):
+            damaged[at] = rng.integers(256)
+        path.write_bytes(damaged)
+        try:
+            read_log(path)
+        except DataError:
+            refused += 1
+    assert refused > 5
+
+
+def test_notes_that_are_none_and_links_that_lead_nowhere(tmp_path):
+    path = write_log(tmp_path / "log.hdf5", replace(make(), attrs={"seed": 3}))
+    with h5py.File(path, "a") as file:
+        file.attrs["nothing"] = h5py.Empty("f")
+        file.attrs["pointer"] = file["rewards"].ref
+        file.attrs["raw"] = np.bytes_("text")
+    assert read_log(path).attrs == {"seed": 3, "raw": "text"}
+    with h5py.File(path, "a") as file:
+        del file["costs"]
+        file["costs"] = h5py.SoftLink("/gone")
+    with pytest.raises(DataError, match="'costs' leads nowhere"):
+        read_log(path)
+
+
+def test_names_that_no_file_takes(tmp_path):
+    with pytest.raises(DataError, match="'a/b' cannot be the name of an array"):
+        write_log(tmp_path / "log.hdf5", replace(make(), extra={"a/b": make().rewards}))
 
 
 def test_a_faulty_log_is_not_written(tmp_path):

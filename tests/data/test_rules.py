@@ -47,7 +47,8 @@ FAULTS = {  # what is wrong -> how it is made, words of the one sentence about i
         ("'observations' holds NaN", "in 1 of 12 rows, first in row 7", "drop"),
     ),
     "infinity": (put("rewards", 3, np.inf), ("'rewards' holds NaN or infinity", "row 3", "drop those episodes")),
-    "beyond float32": (put("rewards", 3, 1e39, np.float64), ("'rewards' holds NaN or infinity", "row 3", "drop")),
+    "beyond float32": (put("rewards", 3, 1e39, np.float64), ("'rewards' exceeds 3.4e+38", "row 3", "change the unit")),
+    "infinite half": (put("costs", 3, np.inf, np.float16), ("'costs' holds NaN or infinity", "row 3", "drop")),
     "nan in a flag": (put("timeouts", 2, np.nan, np.float32), ("'timeouts' holds NaN", "row 2", "drop")),
     "zero length: no rows": (empty, ("no rows", "zero length", "record at least one step")),
     "zero length: an entry": (

@@ -58,3 +58,9 @@ def test_bytes_that_are_no_text(tmp_path):
     path.write_bytes(b"a,b\n1,2\n\xff\xfe,3\n")
     with pytest.raises(DataError, match="line 3"):
         read_table(path)
+
+
+def test_flags_in_two_ways_of_writing(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("a,done\n1,0\n2,FALSE\n3,TRUE\n")
+    assert read_table(path)[0]["done"].tolist() == [0.0, 0.0, 1.0]

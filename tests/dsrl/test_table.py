@@ -89,6 +89,20 @@ def test_every_kind_of_job(logs, tmp_path, one_task, capsys):
     assert "| CPQ | not run |" in text and "2 of 5" in text and "![dsrl_bullet.png]" in text
 
 
+def test_rows_of_a_method_that_has_changed_are_refused(logs, tmp_path, one_task, monkeypatch, capsys):
+    assert run(logs, tmp_path, ("BC",)) == 0
+    kept = (tmp_path / "dsrl_bullet.study.jsonl").read_bytes()
+    monkeypatch.setitem(table.METHODS, "BC", replace(table.METHODS["BC"], candidates=3))
+    capsys.readouterr()
+    for more in ((), ("--summary",)):
+        assert run(logs, tmp_path, ("BC",), *more) == 2
+        assert "2 rows are of methods that are made in another way now" in capsys.readouterr().err
+    assert (tmp_path / "dsrl_bullet.study.jsonl").read_bytes() == kept
+    with pytest.raises(SystemExit):
+        table.main(["--updates", "0"])
+    assert "'0': give a whole number above 0" in capsys.readouterr().err
+
+
 def bench(logs, folder, updates):
     return table.Bench(replace(table.SUITES["bullet"], updates=updates, episodes=2), logs, folder)
 

@@ -38,6 +38,16 @@ def test_cells_are_means_over_seeds_in_the_units_they_say():
     assert LOG["A"]["best_within"] == {"10": 60.0, "20": 60.0}
 
 
+def test_seeds_count_the_same_in_whatever_order_they_were_done():
+    rows = [row(f"A/{m}", s, 10 * s, 1) for m in ("mine", "rival") for s in (2, 0, 1)] + [row("B/mine", 2, 50, 1)]
+    tables = [summarise({}, r, PLAN, LOG, (10.0,), ["mine"], "parity", (0, 1)) for r in (rows, rows[::-1])]
+    assert tables[0]["overall"] == tables[1]["overall"]
+    mine = next(o for o in tables[0]["overall"] if o["method"] == "mine")
+    assert mine["scaled_iqm"]["estimate"] == pytest.approx((0.2 + 0.5) / 2)  # of seed 2, which both tasks have
+    cell = next(c for c in tables[0]["cells"] if (c["task"], c["method"]) == ("A", "mine"))
+    assert cell["by_seed"]["seed"] == [0, 1, 2] and cell["fresh"] == {"seeds": 1, "return": 20.0, "cost": 0.1}
+
+
 def test_cpu_seconds_of_a_resumed_training_are_those_of_all_its_updates():
     rows = [row("A/mine", 0, 1, 1, done=25), row("A/rival", 0, 1, 1, done=0)]
     cells = summarise({}, rows, PLAN, LOG, (10.0,), ["mine"], "parity")["cells"]

@@ -108,3 +108,19 @@ def test_iqm_and_its_stratified_bootstrap():
 def test_bad_input_is_named(call, error):
     with pytest.raises(error, match=r"\d"):
         call()
+
+
+@pytest.mark.parametrize("n", [2, 3, 5])
+def test_the_mean_of_few_runs_is_covered_as_promised(n):
+    """Where a bootstrap of the same runs covers about 52, 71 and 85 %."""
+    x = np.random.default_rng(n).normal(size=(2000, n))
+    hit = np.mean([i.low <= 0 <= i.high for i in map(stats.mean_of_runs, x)])
+    assert abs(hit - 0.95) < 0.02
+
+
+def test_one_run_has_no_interval_and_a_bound_is_kept():
+    assert stats.mean_of_runs(np.array([3.0])) == (3.0, 3.0, 3.0)
+    i = stats.mean_of_runs(np.array([0.0, 1.0]), least=0.0)
+    assert i.low == 0.0 and i.high > 5
+    with pytest.raises(DataError, match="without NaN"):
+        stats.mean_of_runs(np.array([np.nan]))

@@ -36,7 +36,7 @@ def test_augmented_rows_are_those_of_an_environment_that_counts():
     }
     got = augment(batch, budget, torch.tensor([r[0] for r in rows]), 25.0, -1.0)
     np.testing.assert_array_equal(got["observations"][:, 1], [r[0] for r in rows])
-    np.testing.assert_allclose(got["next_observations"][:, 1], [r[1] for r in rows])
+    np.testing.assert_allclose(got["next_observations"][:, 1], [max(r[1], 0.0) for r in rows])
     assert got["h"].tolist() == [r[2] for r in rows]
     assert got["actions"] is batch["actions"] and (got["h"] > 0).any()
     spent = augment({k: v[4:5] for k, v in batch.items()}, budget, torch.tensor([0.25]), 25.0, -1.0)
@@ -72,4 +72,4 @@ def test_refusals():
         with_budget(np.zeros((2, 2)), np.array([1.0, 50.0]), 40.0)
     with pytest.raises(ConfigError, match="violation=column"):
         FisorConfig(budget=1.0, violation="column")
-    np.testing.assert_array_equal(with_budget(np.zeros(2), -9.0, 4.0), np.float32([0, 0, -1]))
+    np.testing.assert_array_equal(with_budget(np.zeros(2), -9.0, 4.0), np.float32([0, 0, 0]))

@@ -32,6 +32,11 @@ def run(tmp_path):
     return tmp_path / "run"
 
 
+def test_a_run_that_is_not_there_is_said_at_once(capsys):
+    assert script.main(["nowhere"]) == 2
+    assert "nowhere: no such file" in capsys.readouterr().err
+
+
 def command(run, *words):
     out = ["--out", f"{run.parent}/point_robot_iou.json", "--picture", f"{run.parent}/p.png"]
     status = script.main([str(run), "--points", "21", "--headings", "2", *out, *words])

@@ -63,6 +63,7 @@ class OneStepPolicy:
         self.teacher, self.config = teacher, config or OneStepConfig()
         sizes = teacher.obs_size + teacher.act_size, teacher.act_size, [self.config.hidden] * self.config.layers
         self.net = (net or MLP(*sizes, torch.nn.GELU)).to(teacher.device)
+        self._choose = torch.compile(self._choice) if teacher.config.compile else self._choice
 
     def map(self, obs: Tensor, noise: Tensor) -> Tensor:
         """Action `[B, A]` in [-1, 1] for encoded observations `[B, S]` and noise `[B, A]`."""
@@ -71,14 +72,12 @@ class OneStepPolicy:
     def act(self, obs: Any, generator: torch.Generator, *, pick: str | None = None) -> Any:
         """One action per state, `[B, A]`; as `FisorPolicy.act`."""
         n, t = self.config.candidates, self.teacher
+        return t._query(lambda o: self._choose(o, t._noise(len(o) * n, generator), n, pick), obs)
 
-        def choose(o: Tensor) -> Tensor:
-            many = o.repeat_interleave(n, 0) if n > 1 else o
-            shape = len(many), t.act_size
-            a = self.map(many, torch.randn(shape, generator=generator, device=generator.device).to(t.device))
-            return t.chosen(many, a, n, pick) if n > 1 or pick else a
-
-        return t._query(choose, obs)
+    def _choice(self, obs: Tensor, noise: Tensor, n: int, pick: str | None) -> Tensor:
+        many = obs.repeat_interleave(n, 0) if n > 1 else obs
+        a = self.map(many, noise)
+        return self.teacher.chosen(many, a, n, pick) if n > 1 or pick else a
 
     def loss(self, obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Imitation and preference, 0-d each: squared distance to the teacher's action, and what the critics say of it.

@@ -71,7 +71,8 @@ class FisorPolicy:
         self.path = FisorVP(c.steps, schedule=c.schedule)
         self._grid = self.path.grid(c.steps)
         self._actor_ema = cast(FisorMLP, self.nets["actor_ema"])
-        self._ancestral = torch.compile(ancestral) if c.compile else ancestral
+        compiled = torch.compile if c.compile else lambda f: f
+        self._ancestral, self._choose = compiled(ancestral), compiled(self._choice)
 
     def denoiser(self, name: str) -> Denoiser:
         """`actor` or `actor_ema` as a denoiser of actions."""
@@ -163,7 +164,7 @@ class FisorPolicy:
     def chosen(self, obs: Tensor, actions: Tensor, candidates: int, pick: str | None = None) -> Tensor:
         """The best of each state's `candidates` actions, `[B, A]` of `[B * candidates, A]`; obs encoded, as many rows.
 
-        The critics are not those that `config.compile` makes: for so few rows a call of these costs more than it saves.
+        The critics are not those that `config.compile` makes: whoever compiles the whole choice has them in it.
         """
         both = torch.cat([obs, actions], -1)
         q_h = self._violation(self.nets["q_h_target"](both)).amax(0).reshape(-1, candidates)
@@ -182,10 +183,17 @@ class FisorPolicy:
         n = self.config.candidates
 
         def choose(o: Tensor) -> Tensor:
+            if not chain:
+                return self._choose(o, *self._draws(len(o) * n, generator), n, pick)
             many = o.repeat_interleave(n, 0)
             return self.chosen(many, self._sample(many, generator, chain), n, pick)
 
         return self._query(choose, obs)
+
+    def _choice(self, obs: Tensor, noise: Tensor, fresh: Sequence[Tensor], n: int, pick: str | None) -> Tensor:
+        """The chosen of n unguided candidates; all that is drawn is given, so that one compiled piece does it."""
+        many = obs.repeat_interleave(n, 0)
+        return self.chosen(many, ancestral(self._actor_ema, self._grid, many, noise, fresh), n, pick)
 
     def sample(self, obs: Any, generator: torch.Generator, *, chain: Chain = ()) -> Any:
         """One action of the EMA actor per state, unselected, `[B, A]`; `chain` as in `act`."""
@@ -194,19 +202,24 @@ class FisorPolicy:
     def _sample(self, obs: Tensor, generator: torch.Generator, chain: Chain) -> Tensor:
         if callable(chain):
             chain = chain(Critics(lambda a: self.scores(obs, a)[0], lambda a: self.scores(obs, a)[1]))
-        generators = [generator] * len(obs)
-        noise = torch.randn(len(obs), self.act_size, generator=generator, device=generator.device).to(self.device)
         if not chain:
-            more = range(self._grid.steps - 1)  # the last step adds none
-            fresh = [randn(generators, (self.act_size,), device=self.device) for _ in more]
-            return self._ancestral(self._actor_ema, self._grid, obs, noise, fresh)
+            return self._ancestral(self._actor_ema, self._grid, obs, *self._draws(len(obs), generator))
         return ddpm(
             self.denoiser("actor_ema"),
-            noise / self._grid.s[0],  # the official code starts from unit noise, though s is a little less than 1 there
+            self._noise(len(obs), generator)
+            / self._grid.s[0],  # the official code starts from unit noise, though s is a little less than 1 there
             self._grid,
             {"obs": obs},
             tuple(chain),
             variance="beta",
             clip=(-1.0, 1.0),
-            generators=generators,
+            generators=[generator] * len(obs),
         )
+
+    def _noise(self, rows: int, generator: torch.Generator) -> Tensor:
+        return torch.randn(rows, self.act_size, generator=generator, device=generator.device).to(self.device)
+
+    def _draws(self, rows: int, generator: torch.Generator) -> tuple[Tensor, list[Tensor]]:
+        """What an unguided sample draws, in the order of `ddpm`: a start, and noise for all steps but the last."""
+        noise, generators = self._noise(rows, generator), [generator] * rows
+        return noise, [randn(generators, (self.act_size,), device=self.device) for _ in range(self._grid.steps - 1)]

@@ -66,6 +66,20 @@ def test_one_evaluation_per_batch_and_many_candidates_are_told_apart(teacher):
     np.testing.assert_array_equal(student.act(obs[:5], torch_rng(1)), student.act(obs[:5], torch_rng(1)))
 
 
+@pytest.mark.slow
+def test_compiled_choices_are_the_same():
+    """For one state and for several, and after the threshold has moved."""
+    obs = torch.from_numpy(np.random.default_rng(1).uniform(-1, 1, (9, 2)).astype(np.float32))
+    eager, fast = (OneStepPolicy(Fisor(2, 1, replace(SMALL, compile=c)), TINY) for c in (False, True))
+    fast.net.load_state_dict(eager.net.state_dict())
+    for count, threshold in ((1, 0.0), (9, 0.0), (9, -0.5), (1, -0.7)):
+        found = []
+        for policy in (eager, fast):
+            policy.teacher.threshold = threshold
+            found.append(policy.act(obs[:count], torch_rng(0)))
+        torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-5)
+
+
 def test_it_leans_towards_what_the_critics_prefer(teacher):
     """Q_h made positive everywhere: less of it; negative everywhere: more Q."""
     obs = np.random.default_rng(2).uniform(-1, 1, (300, 2)).astype(np.float32)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from safeplan.nets.dropout import Dropout
-from safeplan.nets.mish import mish
+from safeplan.nets.mish import Mish, mish
 from safeplan.nets.mlp import xavier
 
 FEW = 64  # rows from 16 up to which a CPU multiplies faster with the weights first: products then run along their rows
@@ -57,7 +57,7 @@ class FisorMLP(nn.Module):
         super().__init__()
         self.w = nn.Parameter(0.2 * torch.randn(time_features // 2))
         self.time = nn.Sequential(
-            xavier(nn.Linear(time_features, time_width)), nn.Mish(), xavier(nn.Linear(time_width, time_width))
+            xavier(nn.Linear(time_features, time_width)), Mish(), xavier(nn.Linear(time_width, time_width))
         )
         self.inp = xavier(nn.Linear(actions + observations + time_width, width))
         self.blocks = nn.ModuleList(Block(width, dropout) for _ in range(blocks))

@@ -77,8 +77,10 @@ class _Compiled(torch.autograd.Function):
         back = grads[0] * _slope(x if bias is None else x + bias)
         if bias is None:
             return back.to(x.dtype), None
+        if x.device.type != "cpu" or x.dtype != torch.float32:  # where a product may be of less precision
+            return back.to(x.dtype), back.sum_to_size(back.shape[-1:]).to(bias.dtype)
         flat = back.reshape(-1, back.shape[-1])  # summed by a product: a sum in the same loop takes half as long again
-        return back.to(x.dtype), (flat.new_ones(1, len(flat)) @ flat)[0].to(bias.dtype)
+        return back, (flat.new_ones(1, len(flat)) @ flat)[0]
 
 
 class _Mish(torch.autograd.Function):

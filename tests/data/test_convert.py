@@ -9,7 +9,18 @@ import pytest
 from safeplan.data import faults, read_log, write_log
 from safeplan.data.hdf5 import Log
 from safeplan.errors import ConfigError, DataError
-from tests.data.foreign import LENGTHS, load, same, sample, table, with_next, without_last, write_csv, write_d4rl
+from tests.data.foreign import (
+    LENGTHS,
+    damaged,
+    load,
+    same,
+    sample,
+    table,
+    with_next,
+    without_last,
+    write_csv,
+    write_d4rl,
+)
 
 
 def refused(source: str, **settings) -> str:
@@ -290,14 +301,9 @@ def test_numbers_that_floats_cannot_tell_apart(tmp_path, log):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_damaged_archive_is_one_error(tmp_path, log, seed):
-    path, rng, refusals = tmp_path / "a.npz", np.random.default_rng(seed), 0
+    path, refusals = tmp_path / "a.npz", 0
     np.savez_compressed(path, **log.columns)
-    whole = path.read_bytes()
-    for _ in range(40):
-        damaged = bytearray(whole)
-        for at in rng.integers(0, len(whole), 6):
-            damaged[at] = rng.integers(256)
-        path.write_bytes(damaged)
+    for _ in damaged(path, seed):
         try:
             load(str(path))
         except DataError:

@@ -8,6 +8,7 @@ import pytest
 
 from safeplan.data import KEYS, Log, concatenate, read_log, write_log
 from safeplan.errors import DataError
+from tests.data.foreign import damaged
 
 
 def make(n: int = 12, ends: tuple[int, ...] = (4, 9), **extra: np.ndarray) -> Log:
@@ -128,13 +129,8 @@ def test_unreadable_absent_and_grouped(tmp_path):
 @pytest.mark.parametrize("seed", range(4))
 def test_damage_anywhere_is_one_error(tmp_path, seed):
     """Bytes changed at random: read as before, or refused; never anything else."""
-    path, rng = write_log(tmp_path / "log.hdf5", make()), np.random.default_rng(seed)
-    whole, refused = path.read_bytes(), 0
-    for _ in range(40):
-        damaged = bytearray(whole)
-        for at in rng.integers(0, len(whole), 8):
-            damaged[at] = rng.integers(256)
-        path.write_bytes(damaged)
+    path, refused = write_log(tmp_path / "log.hdf5", make()), 0
+    for _ in damaged(path, seed):
         try:
             read_log(path)
         except DataError:

@@ -1,7 +1,6 @@
 """Logs in the formats that others write, for tests of the import."""
 
 import csv
-from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
@@ -79,14 +78,3 @@ def without_last(log: Log) -> Log:
         timeouts += [False] * (len(kept) - 1) + [not terminal]
     columns = {k: log.columns[k][rows] for k in apart()}
     return Log(**{**columns, "next_observations": np.array(following), "timeouts": np.array(timeouts)})
-
-
-def damaged(path: Path, seed: int, count: int = 40, changes: int = 8) -> Iterator[None]:
-    """The file with some bytes changed at random, `count` times; each time from what it is now."""
-    whole, rng = path.read_bytes(), np.random.default_rng(seed)
-    for _ in range(count):
-        spoilt = bytearray(whole)
-        for at in rng.integers(0, len(whole), changes):
-            spoilt[at] = rng.integers(256)
-        path.write_bytes(spoilt)
-        yield

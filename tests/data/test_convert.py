@@ -9,9 +9,9 @@ import pytest
 from safeplan.data import faults, read_log, write_log
 from safeplan.data.hdf5 import Log
 from safeplan.errors import ConfigError, DataError
+from tests.data.damage import damaged
 from tests.data.foreign import (
     LENGTHS,
-    damaged,
     load,
     same,
     sample,

@@ -8,7 +8,7 @@ import pytest
 
 from safeplan.data import KEYS, Log, concatenate, read_log, write_log
 from safeplan.errors import DataError
-from tests.data.foreign import damaged
+from tests.data.damage import damaged
 
 
 def make(n: int = 12, ends: tuple[int, ...] = (4, 9), **extra: np.ndarray) -> Log:

@@ -193,7 +193,7 @@ class Fisor(FisorPolicy):
         if c.feasibility_loss == "squared":
             return (self._heads("q_h", obs, actions) - y_h).square().mean()
         share = self._share(y_h)
-        if c.recovery > 0 and c.budget == 0:
+        if c.recovery > 0:
             # halfway up the range, and clear of 0 where that is not
             least = max(0.5, (0.25 * c.violating - c.satisfying) / (c.violating - c.satisfying))
             share = torch.where(h > 0, losses.recovery_bellman(self._share(v_h), masks, c.recovery, least), share)

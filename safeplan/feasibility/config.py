@@ -58,7 +58,7 @@ class FisorConfig:
     violation: str = "relabel"  # h from costs (+violating / -satisfying), or `column`: the log's own h
     violating: float = 25.0  # h of a transition with cost > 0
     satisfying: float = -1.0  # h of a transition without cost
-    recovery: float = 0.97  # discount of the time until a violation ends; 0: unused (official, squared, with a budget)
+    recovery: float = 0.97  # discount of the time until a violation ends; 0: unused (official, squared)
     lead: int = 0  # steps before a cost that `violating` holds for too, where there is no budget; safer, but narrower
     timeouts_bootstrap: bool = True  # what follows a time-out still counts (official: it ends the return)
     budget: float = 0.0  # largest cost limit served, see `feasibility.budget`; 0: no cost at all is allowed (FISOR)

@@ -45,7 +45,7 @@ def test_augmented_rows_are_those_of_an_environment_that_counts():
 
 def test_feasible_sets_are_nested_and_right():
     """Before the forced toll a budget of 1 suffices and one of less does not; after it none is needed."""
-    fast = {"gamma": 0.95, "target_rate": 0.05, "lr": 2e-3, "tau_feasible": 0.95, "actor_steps": 1, "violating": 1.0}
+    fast = {"gamma": 0.95, "target_rate": 0.05, "lr": 2e-3, "tau_feasible": 0.95, "actor_steps": 1, "violating": 3.0}
     config = FisorConfig(batch=256, hidden=32, actor_width=16, actor_blocks=1, budget=4.0, **fast)
     learner, source = fisor_from_log(road(), config)
     for i in range(300):
@@ -57,6 +57,24 @@ def test_feasible_sets_are_nested_and_right():
     # paying the toll of now with nothing left is infeasible, waiting is not
     q_h = learner.agent.q_h(with_budget(after[:2], np.full(2, 0.3), 4.0), np.array([[0.8], [-0.8]], np.float32))
     assert q_h[0] > 0 > q_h[1]
+
+
+def test_what_is_overspent_is_told_apart_by_how_long_it_lasts():
+    """As without budgets: of two rows that overspend, the one after which costs end is the lesser violation."""
+    found = {}
+    for recovery in (0.0, 0.97):
+        config = FisorConfig(batch=4, hidden=16, actor_width=8, actor_blocks=1, budget=4.0, recovery=recovery)
+        agent = fisor_from_log(road(5), config)[0].agent
+        last = [*agent.nets["q_h"].parameters()][-1]
+        obs, h, masks = torch.zeros(2, 2), torch.full((2,), config.violating), torch.ones(2)
+        values = torch.tensor([20.0, -0.9])  # V_h of what follows
+        pulls = []
+        for row in (slice(0, 1), slice(1, 2)):
+            agent._value = lambda name, o, v=values[row]: v
+            loss = agent.loss_q_h(obs[row], torch.zeros(1, 1), h[row], masks[row], obs[row])
+            pulls.append(torch.autograd.grad(loss, last)[0].sum().item())
+        found[recovery] = pulls
+    assert found[0.0][0] == pytest.approx(found[0.0][1]) and found[0.97][0] < found[0.97][1] - 0.1
 
 
 def test_shares_cover_everything_and_favour_small_ones():

@@ -89,10 +89,10 @@ METHODS = {
     "CDT": Method(rival="cdt", settings={"batch": 128}, every_limit=True),
     "TREBI-like": Method(rival="trebi", every_limit=True),
 }
-MAIN = (PARITY, "FISOR", "FISOR, one step", BEST)  # the most seeds; curves where they train
-SHORT = (*MAIN, "FISOR, lead of 3", "FISOR, budget", "FISOR, barrier on Q_h", "FISOR, Q and barrier")
+MAIN = (PARITY, "FISOR", "FISOR, one step", "FISOR, budget", BEST)  # the most seeds; curves where they train
+SHORT = (*MAIN, "FISOR, lead of 3", "FISOR, barrier on Q_h", "FISOR, Q and barrier")
 SHORT += ("FISOR, best of 64", "BC-Safe", "CPQ")
-FEW = (*MAIN, "FISOR, normalised", "FISOR, budget", "BC", "BC-Safe", "CPQ")
+FEW = (*MAIN, "FISOR, normalised", "BC", "BC-Safe", "CPQ")
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ def test_every_kind_of_job(logs, tmp_path, one_task, capsys):
     assert by_method["FISOR"]["runs"] == 2 and by_method["FISOR"]["safe_runs"] <= 2
     assert by_method["CPQ"]["runs"] == 0 and summary["planned"]["BallRun/CPQ"] == 3
     curves = {c["method"]: c for c in summary["curves"]}
-    assert {"FISOR official", "FISOR"} <= set(curves) <= {"FISOR official", "FISOR", "FISOR, one step"}
+    assert {"FISOR official", "FISOR"} <= set(curves) <= {"FISOR official", "FISOR", "FISOR, one step", "FISOR, budget"}
     assert all(len(c["costs"]) == len(c["updates"]) for c in curves.values())
     assert curves["FISOR"]["updates"] == [1, 2, 3]
     assert cells["FISOR, minqc", 10.0]["cpu_seconds"] is None and cells["FISOR", 10.0]["cpu_seconds"] > 0

@@ -22,7 +22,7 @@ def read_npz(path: Path) -> tuple[dict[str, Array], list[str]]:
     try:
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             members = {n: _array(path, n, file) for n in file.files}
-    except (OSError, zipfile.BadZipFile, EOFError, ValueError, NotImplementedError, zlib.error) as e:
+    except (OSError, zipfile.BadZipFile, EOFError, ValueError, RuntimeError, zlib.error) as e:
         raise DataError(f"archive {path}: cannot be read as NPZ ({e}). Write it anew with np.savez") from e
     columns, left_out = _columns({n: a for n, a in members.items() if isinstance(a, np.ndarray)})
     return columns, [*left_out, *(n for n, a in members.items() if not isinstance(a, np.ndarray))]
@@ -51,7 +51,8 @@ def read_hdf5(path: Path) -> tuple[dict[str, Array], list[str]]:
 
     arrays: dict[str, Array] = {}
 
-    def visit(name: str, item: object) -> None:
+    def visit(name: str | bytes, item: object) -> None:
+        name = name if isinstance(name, str) else name.decode("utf-8", "replace")
         if isinstance(item, h5py.Dataset):
             arrays[name] = np.asarray(item[()])
 

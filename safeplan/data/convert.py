@@ -16,6 +16,7 @@ from safeplan.errors import DataError
 from safeplan.schema import DataImportConfig
 
 Columns = dict[str, Array]
+EXACT = 2.0**53  # from here on floats skip whole numbers
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,9 @@ def convert(source: Foreign, cfg: DataImportConfig) -> Converted:
     what, notes = f"import {source.name}", []
     picked, found = pick(source.arrays, cfg.columns)
     found = [f"{f}; left out: {', '.join(source.left_out)}" if source.left_out else f for f in found]
-    found += usual_text(source.left_out, cfg.columns)
+    found += usual_text(source.left_out, picked)
+    if "episode" in picked.columns and (np.abs(picked.columns["episode"].astype(float)) >= EXACT).any():
+        found.append("episode numbers of 2^53 and more cannot be told apart: number the episodes from 0")
     if LENGTHS in picked.rest:
         found += numbered_by_lengths(picked, source.arrays[LENGTHS])
     unsound, sound = soundness(picked.columns, KEYS) if picked.columns else ([], {})
@@ -98,14 +101,27 @@ def in_order(what: str, columns: Columns, more: Columns, notes: list[str]) -> tu
         raise DataError(f"{what}: sort=true needs a column of times: name it with columns.time=NAME")
     if episode is None and len(np.unique(time)) < len(time):
         refuse(what, ["sort=true: times occur twice, so episodes must be told apart: name columns.episode=NAME"])
+    if episode is not None:
+        refuse(what, shared_numbers(episode, time))
     by = np.lexsort([time] if episode is None else [time, episode])  # type: ignore[list-item]
-    if episode is not None and len(twice := np.flatnonzero((np.diff(episode[by]) == 0) & (np.diff(time[by]) == 0))):
-        a, b = sorted(by[twice[0] : twice[0] + 2])
-        refuse(what, [f"sort=true: episode {episode[a]:g} has time {time[a]:g} twice, in rows {a} and {b}: where two "
-                      "recordings share a number, number their episodes apart or import them one by one"])  # fmt: skip
     moved = int((by != np.arange(len(by))).sum())
     notes.append(f"{moved} rows changed their place when sorted by {'episode and ' if episode is not None else ''}time")
     return {k: v[by] for k, v in columns.items()}, {k: v[by] for k, v in more.items()}
+
+
+def shared_numbers(episode: Array, time: Array) -> list[str]:
+    """An episode that has a time twice and whose time turns back: two recordings, where a coarse clock never turns."""
+    filed, by = np.argsort(episode, kind="stable"), np.lexsort([time, episode])
+    same = np.diff(episode[filed]) == 0  # in both orders, as episodes lie in blocks
+    turned = np.unique(episode[filed][1:][same & (np.diff(time[filed]) < 0)])
+    twice = np.flatnonzero(same & (np.diff(time[by]) == 0) & np.isin(episode[by][1:], turned))
+    if not len(twice):
+        return []
+    a, b = sorted(by[twice[0] : twice[0] + 2])
+    return [
+        f"sort=true: episode {episode[a]:g} has time {time[a]:g} twice, in rows {a} and {b}, and turns back: where two "
+        "recordings share a number, number their episodes apart or import them one by one"
+    ]
 
 
 def add_ends(what: str, columns: Columns, picked: Picked, notes: list[str]) -> None:

@@ -4,7 +4,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.client import HTTPException, HTTPMessage
 from pathlib import Path
 from typing import IO, Any
@@ -64,10 +64,12 @@ def download(url: str, path: str | Path, *, sha256: str = "", remedy: str = "Try
     version = part.with_name(f"{part.name}.version")
     print(f"downloading {url}", flush=True)
     with _alone(part) as out:
-        if path.is_file() and not there:  # another process has brought it meanwhile
-            part.unlink()
-            return file_sha256(path)
+        if path.is_file() and not there and sha256.lower() in ("", got := file_sha256(path)):
+            _close(out)
+            part.unlink()  # another process has brought it meanwhile
+            return got
         named = _fetch(url, part, out, version, bool(sha256), remedy)
+        _close(out)
         expected, got = sha256.lower() or named, file_sha256(part)
         version.unlink(missing_ok=True)
         if not expected:
@@ -79,13 +81,20 @@ def download(url: str, path: str | Path, *, sha256: str = "", remedy: str = "Try
     return got
 
 
+def _close(out: IO[bytes]) -> None:
+    """Where there are no locks: no open file can be renamed there either."""
+    if fcntl is None:
+        out.close()
+
+
 @contextmanager
 def _alone(part: Path) -> Iterator[IO[bytes]]:
     """`part` open for appending, while no other process has it so."""
     while True:
         with part.open("ab") as file:
             if fcntl is not None:
-                fcntl.flock(file, fcntl.LOCK_EX)
+                with suppress(OSError):  # a file system without locks
+                    fcntl.flock(file, fcntl.LOCK_EX)
             try:
                 same = os.path.samestat(os.fstat(file.fileno()), part.stat())
             except FileNotFoundError:  # whoever had it is done with it
@@ -105,12 +114,12 @@ def _fetch(url: str, part: Path, out: IO[bytes], version: Path, known: bool, rem
         before, reason = out.seek(0, os.SEEK_END), "the answer stops short"
         try:
             whole, named = _receive(url, out, version, known)
-            known = True  # of what this run has begun it knows that it is one file
             if whole:
                 out.flush()
                 return named
         except (OSError, HTTPException) as e:
             reason = getattr(e, "reason", "") or str(e) or type(e).__name__
+        known = known or before == 0 or out.tell() < before  # what this run has begun is one file
         if out.tell() <= before:
             break
     out.flush()
@@ -123,7 +132,8 @@ def _fetch(url: str, part: Path, out: IO[bytes], version: Path, known: bool, rem
 def _receive(url: str, out: IO[bytes], version: Path, known: bool) -> tuple[bool, str]:
     """One connection: append what is missing; whether the file is whole now, and the checksum that the server names."""
     have, redirects = out.seek(0, os.SEEK_END), _Redirects()
-    tag = version.read_text() if have and version.is_file() else ""
+    tag = version.read_text(errors="replace") if have and version.is_file() else ""
+    tag = tag if tag.isascii() and tag.isprintable() else ""
     headers = {"Range": f"bytes={have}-"} if have else {}
     try:
         answer: Any = build_opener(redirects).open(
@@ -139,9 +149,12 @@ def _receive(url: str, out: IO[bytes], version: Path, known: bool) -> tuple[bool
         return _receive(url, out, version, known)
     with answer:
         named = _checksum(redirects.linked or answer.headers.get(LINKED, ""))
-        if have and answer.status == 206 and not (known or tag or named):
-            out.truncate(0)  # nothing tells that what is there is of the same file
-            return _receive(url, out, version, known)
+        if have and answer.status == 206:
+            begins = answer.headers.get("Content-Range", "").startswith(f"bytes {have}-")
+            other = tag and answer.headers.get("ETag", tag) != tag and tag.startswith('"')
+            if not begins or other or not (known or tag or named):
+                out.truncate(0)  # nothing tells that what is there is of the same file
+                return _receive(url, out, version, known)
         if answer.status != 206:  # a server that begins at the beginning: without ranges, or with a newer file
             out.truncate(0)
             tag = answer.headers.get("ETag", "")

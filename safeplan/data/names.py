@@ -72,17 +72,17 @@ def pick(raw: Mapping[str, Array], asked: ColumnsConfig) -> tuple[Picked, list[s
     return Picked(columns, names, frozenset(denied), tuple(n for n in raw if n not in used)), found
 
 
-def usual_text(left_out: Iterable[str], asked: ColumnsConfig) -> list[str]:
-    """Columns without numbers whose names say that they belong to a key for which nothing else was asked."""
+def usual_text(left_out: Iterable[str], picked: Picked) -> list[str]:
+    """Columns without numbers that are a gap in a matrix that is split: `obs_1` beside `obs_0` and `obs_2`."""
     found = []
     for name in left_out:
-        for key, usual in USUAL.items():
-            split = key in MATRICES and any(re.fullmatch(rf"{re.escape(base)}_\d+", name) for base in usual)
-            if (split or name in usual) and not _as_list(getattr(asked, key)):
-                found.append(
-                    f"column {name!r} holds no numbers, and by its name it belongs to {key!r}: write numbers with "
-                    f"decimal points, or say columns.{key}=..."
-                )
+        base, _, number = name.rpartition("_")
+        key = next((k for k in MATRICES if base in USUAL[k] and number.isdigit()), None)
+        if key and key not in picked.denied and all(n.startswith(f"{base}_") for n in picked.names.get(key, ())):
+            found.append(
+                f"column {name!r} holds no numbers, and by its name it belongs to {key!r}: write numbers with decimal "
+                f"points, or name the columns with columns.{key}=[...]"
+            )
     return found
 
 

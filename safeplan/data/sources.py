@@ -1,5 +1,6 @@
 """Foreign files by their format: CSV, NPZ, HDF5, Minari."""
 
+import csv
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +42,10 @@ def read_foreign(source: str) -> Foreign:
         raise DataError(f"source {source}: unknown format. Give a file in {known}, a Minari folder, or {PREFIX}ID")
     if not path.is_file():
         raise DataError(f"source {source}: no such file. Give the path of a file in one of: {', '.join(READERS)}")
-    arrays, left_out = READERS[path.suffix.lower()](path)
+    try:
+        arrays, left_out = READERS[path.suffix.lower()](path)
+    except csv.Error as e:
+        raise DataError(f"source {source}: cannot be read ({e}). Write it anew as CSV") from e
     return Foreign(source, arrays, left_out, file_digest(path))
 
 

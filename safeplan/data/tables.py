@@ -1,6 +1,7 @@
 """Columns of a CSV or TSV file with a header."""
 
 import csv
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from safeplan.data.layout import Array
 from safeplan.data.order import NUMBERED
 from safeplan.errors import DataError
 
-EXACT = 2.0**53  # from here on floats skip whole numbers
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 TRUTH = {"true": 1.0, "false": 0.0, "yes": 1.0, "no": 0.0}
 
 
@@ -21,8 +22,8 @@ def read_table(path: Path) -> tuple[dict[str, Array], list[str]]:
     comma, semicolon, tab, whichever the header holds most of.
 
     Raises:
-        DataError: not UTF-8, no header, a name twice, episode numbers that floats cannot tell apart, or cells that are
-            no numbers; all such columns are named at once.
+        DataError: not UTF-8, no header, a name twice, or cells that are no numbers; all such columns are named at once.
+        csv.Error: a cell of more than 131,072 characters.
     """
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
@@ -36,6 +37,7 @@ def read_table(path: Path) -> tuple[dict[str, Array], list[str]]:
         first = next((line for line in file if line.strip()), "")
     separator = max(",;\t", key=header.count)
     names = [n.strip() for n in next(csv.reader([header], delimiter=separator), [])]
+    unnamed = [f"(column {i})" for i, n in enumerate(names, 1) if not n]
     names = [n or f"(column {i})" for i, n in enumerate(names, 1)]
     if not header.strip() or all(_is_number(n) for n in names):
         raise DataError(f"table {path}: the first line must name the columns, found {header[:60]!r}")
@@ -45,7 +47,7 @@ def read_table(path: Path) -> tuple[dict[str, Array], list[str]]:
     cells = next(csv.reader([first], delimiter=separator), [])
     text = [n for n, cell in zip(names, cells, strict=False) if cell.strip() and _truth(cell) is None]
     text = _without_numbers(path, names, separator, text) if text else text
-    text += [n for n in names if n.startswith("(column ") and n not in text]
+    text += [n for n in unnamed if n not in text]
     if not first:
         return {n: np.zeros(0) for n in names}, []
     converters: dict[int | str, Callable[[str], float]] = {names.index(n): lambda _: 0.0 for n in text}
@@ -59,26 +61,28 @@ def read_table(path: Path) -> tuple[dict[str, Array], list[str]]:
         found = list(_bad_cells(path, names, separator, text))
         if found:
             raise DataError(f"table {path}: {len(found)} fault(s):\n" + "\n".join(f"  - {f}" for f in found)) from e
-        converters = {i: _converted for i in range(len(names))} | {names.index(n): lambda _: 0.0 for n in text}
+        every: dict[int | str, Callable[[str], float]] = {
+            i: (lambda _: 0.0) if n in text else _converted for i, n in enumerate(names)
+        }
         try:  # a column may begin with 0 and go on with False
-            table = np.loadtxt(path, converters=converters, encoding="utf-8-sig", **options)
+            table = np.loadtxt(path, converters=every, encoding="utf-8-sig", **options)
         except ValueError as again:
             raise DataError(f"table {path}: cannot be read ({again}). Write it anew as CSV") from again
-    columns = {n: np.ascontiguousarray(table[:, i]) for i, n in enumerate(names) if n not in text}
-    for key in set(NUMBERED) & columns.keys():
-        if (np.abs(columns[key]) >= EXACT).any():
-            raise DataError(f"table {path}: column {key!r} holds numbers of 2^53 and more: number episodes from 0")
-    return columns, text
+    return {n: np.ascontiguousarray(table[:, i]) for i, n in enumerate(names) if n not in text}, text
 
 
 def _without_numbers(path: Path, names: list[str], separator: str, text: list[str]) -> list[str]:
-    """Of the columns that begin with text, those in which no cell is a number."""
-    left = {n: names.index(n) for n in text}
+    """Of the columns that begin with text, those of whose filled cells at most half are numbers: labels, hashes ..."""
+    at, numbers, filled = [names.index(n) for n in text], np.zeros(len(text)), np.zeros(len(text))
     with path.open(newline="", encoding="utf-8-sig") as file:
-        for row in csv.reader(file, delimiter=separator):
-            for name in [n for n, i in left.items() if i < len(row) and row[i].strip() and _is_number(row[i])]:
-                del left[name]
-    return list(left)
+        reader = csv.reader(file, delimiter=separator)
+        next(reader)
+        for row in reader:
+            for k, i in enumerate(at):
+                cell = row[i].strip() if i < len(row) else ""
+                filled[k] += bool(cell)
+                numbers[k] += NUMBER.fullmatch(cell) is not None
+    return [n for n, few in zip(text, numbers <= filled / 2, strict=True) if few]
 
 
 def _is_number(cell: str) -> bool:

@@ -63,7 +63,7 @@ class OneStepPolicy:
         self.teacher, self.config = teacher, config or OneStepConfig()
         sizes = teacher.obs_size + teacher.act_size, teacher.act_size, [self.config.hidden] * self.config.layers
         self.net = (net or MLP(*sizes, torch.nn.GELU)).to(teacher.device)
-        self._choose = torch.compile(self._choice) if teacher.config.compile else self._choice
+        self._choose = torch.compile(OneStepPolicy._choice) if teacher.config.compile else OneStepPolicy._choice
 
     def map(self, obs: Tensor, noise: Tensor) -> Tensor:
         """Action `[B, A]` in [-1, 1] for encoded observations `[B, S]` and noise `[B, A]`."""
@@ -72,7 +72,7 @@ class OneStepPolicy:
     def act(self, obs: Any, generator: torch.Generator, *, pick: str | None = None) -> Any:
         """One action per state, `[B, A]`; as `FisorPolicy.act`."""
         n, t = self.config.candidates, self.teacher
-        return t._query(lambda o: self._choose(o, t._noise(len(o) * n, generator), n, pick), obs)
+        return t._query(lambda o: self._choose(self, o, t._noise(len(o) * n, generator), n, pick), obs)
 
     def _choice(self, obs: Tensor, noise: Tensor, n: int, pick: str | None) -> Tensor:
         many = obs.repeat_interleave(n, 0) if n > 1 else obs

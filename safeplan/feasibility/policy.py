@@ -72,7 +72,7 @@ class FisorPolicy:
         self._grid = self.path.grid(c.steps)
         self._actor_ema = cast(FisorMLP, self.nets["actor_ema"])
         compiled = torch.compile if c.compile else lambda f: f
-        self._ancestral, self._choose = compiled(ancestral), compiled(self._choice)
+        self._ancestral, self._choose = compiled(ancestral), compiled(FisorPolicy._choice)
 
     def denoiser(self, name: str) -> Denoiser:
         """`actor` or `actor_ema` as a denoiser of actions."""
@@ -184,7 +184,7 @@ class FisorPolicy:
 
         def choose(o: Tensor) -> Tensor:
             if not chain:
-                return self._choose(o, *self._draws(len(o) * n, generator), n, pick)
+                return self._choose(self, o, *self._draws(len(o) * n, generator), n, pick)
             many = o.repeat_interleave(n, 0)
             return self.chosen(many, self._sample(many, generator, chain), n, pick)
 

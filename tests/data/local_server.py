@@ -22,6 +22,7 @@ class Site:
     checksum: str = "right"  # right, wrong or none, on the redirect
     version: str = ""  # ETag of the content; a range is only given to who names it, or names none
     told_length: bool = False  # whether a range that begins at the end is answered with the length
+    wrong_range: bool = False  # whether a range is answered with the file from its beginning
     pause: float = 0.0  # s before the content
     redirect: bool = True  # /hub/NAME -> /store/NAME, as Hugging Face does
     asked: list[tuple[str, str]] = field(default_factory=list)
@@ -66,6 +67,7 @@ def serve(site: Site) -> Iterator[Site]:
                     self.send_header("Content-Length", "0")
                     self.end_headers()
                     return
+                start = 0 if site.wrong_range else start
                 self.send_response(206)
                 self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
             else:

@@ -289,7 +289,7 @@ def test_the_row_count_that_pandas_writes_is_left_out(tmp_path, log):
 
 def test_numbers_that_floats_cannot_tell_apart(tmp_path, log):
     columns = table(log) | {"episode": table(log)["episode"].astype(np.int64) + 2**53}
-    with pytest.raises(DataError, match=r"'episode' holds numbers of 2\^53 and more"):
+    with pytest.raises(DataError, match=r"episode numbers of 2\^53 and more"):
         load(write_csv(tmp_path / "a.csv", columns))
     ours = {**log.columns, "episode": 2**24 + np.cumsum(np.r_[0, log.ends[:-1]])}
     with h5py.File(tmp_path / "b.hdf5", "w") as file:
@@ -317,3 +317,28 @@ def test_what_no_array_is_in_an_archive_is_left_out(tmp_path, log):
     with zipfile.ZipFile(path, "a") as file:
         file.writestr("notes.txt", "hello")
     assert load(str(path)).left_out == ("notes.txt",)
+
+
+def test_a_coarse_clock_is_no_second_recording(tmp_path, log):
+    columns = with_next(log) | {"time": np.floor(table(log)["time"] * 5)}
+    assert len(np.unique(np.stack([columns["episode"], columns["time"]]), axis=1).T) < len(log)
+    same(load(write_csv(tmp_path / "a.csv", columns), sort=True).log, log)
+
+
+def test_text_with_a_number_in_it_stays_text(tmp_path, log):
+    n = len(log)
+    labels = {
+        "run": np.array(["a1b2", "12e4", "12345678", *["c3d4"] * (n - 3)], object),
+        "note": np.array(["start", "3", *[""] * (n - 3), "end"], object),
+        "0": np.array(["x"] * n, object),
+        "weather": np.array(["ok", "nan", "inf", *["dry"] * (n - 3)], object),
+        "state": np.array(["driving"] * n, object),
+    }
+    made = load(write_csv(tmp_path / "a.csv", with_next(log) | labels))
+    assert made.left_out == tuple(labels)
+    same(made.log, log)
+
+
+def test_single_values_are_left_out_whatever_they_are_called(tmp_path, log):
+    np.savez(tmp_path / "a.npz", **log.columns, step=np.int64(12), trajectory=np.int64(3), state=np.float64(1.0))
+    assert set(load(str(tmp_path / "a.npz")).left_out) == {"step", "trajectory", "state"}

@@ -2,10 +2,12 @@
 
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 
+from safeplan.data import download as download_module
 from safeplan.data.download import download
 from safeplan.errors import DataError
 from tests.data.local_server import Site, serve
@@ -134,3 +136,23 @@ def test_several_that_want_one_file_fetch_it_once(site, tmp_path):
         assert [j.result() for j in jobs] == [SHA] * 3
     assert [where for where, _ in site.asked] == ["hub", "store"]
     assert [p.name for p in tmp_path.iterdir()] == ["a.bin"]
+
+
+def test_a_server_that_gives_another_range_is_not_believed(site, tmp_path):
+    site.checksum, site.version, site.wrong_range = "none", '"one"', True
+    site.drop_at["a.bin"] = [100_000]
+    assert download(site.address + "a.bin", tmp_path / "a.bin") == SHA
+
+
+def test_what_another_process_brought_is_compared_too(site, tmp_path, monkeypatch):
+    real = download_module._alone
+
+    @contextmanager
+    def late(part):
+        with real(part) as file:
+            part.with_name("a.bin").write_bytes(b"something else")
+            yield file
+
+    monkeypatch.setattr(download_module, "_alone", late)
+    assert download(site.address + "a.bin", tmp_path / "a.bin", sha256=SHA) == SHA
+    assert (tmp_path / "a.bin").read_bytes() == BODY

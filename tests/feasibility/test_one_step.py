@@ -1,5 +1,6 @@
 """The distilled policy: it becomes its teacher, leans where it should, costs one evaluation, comes back from a file."""
 
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
@@ -78,6 +79,10 @@ def test_compiled_choices_are_the_same():
             policy.teacher.threshold = threshold
             found.append(policy.act(obs[:count], torch_rng(0)))
         torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-5)
+    copy = deepcopy(fast)  # acts with what it holds itself
+    for weights in copy.net.parameters():
+        weights.data.mul_(-1.0)
+    assert not torch.equal(copy.act(obs, torch_rng(0)), fast.act(obs, torch_rng(0)))
 
 
 def test_it_leans_towards_what_the_critics_prefer(teacher):

@@ -9,25 +9,12 @@ import re
 import sys
 from pathlib import Path
 
-from safeplan.evaluation.report import markdown
+from safeplan.evaluation.offline_markdown import offline, offline_short
+from safeplan.evaluation.report import generic, markdown, number, spread
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("README.md", "results/README.md")
 MARKER = re.compile(r"(<!-- table: (?P<name>\w+)(?P<short>, short)? -->\n).*?(<!-- end -->)", re.DOTALL)
-
-
-def number(value: object) -> str:
-    """A cell: floats to four digits."""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def generic(data: dict) -> str:
-    """A result with a list `rows` of equal keys, an optional `note`."""
-    rows = data["rows"]
-    head = list(rows[0])
-    lines = [head, ["---"] * len(head), *([number(r[k]) for k in head] for r in rows)]
-    table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    return table + (f"\n\n{data['note']}" if data.get("note") else "")
 
 
 def fit(data: dict) -> str:
@@ -281,142 +268,6 @@ def worded(v: dict, percent: bool) -> str:
     """An estimate with half its interval."""
     half = (v["high"] - v["low"]) / 2
     return f"{v['estimate']:.1%} +- {100 * half:.1f}" if percent else f"{v['estimate']:.2f} +- {half:.2f}"
-
-
-def offline(data: dict) -> str:
-    """Methods on logs of DSRL's tasks: a table per task, limits that were chosen when acting, all tasks, aims."""
-    limit, tasks = data["limits"][0], dict.fromkeys(name.partition("/")[0] for name in data["planned"])
-    at = {(f"{c['task']}/{c['method']}", c["limit"]): c for c in data["cells"]}
-    parts = []
-    for task in tasks:
-        rows = []
-        for name, seeds in data["planned"].items():
-            if name.startswith(f"{task}/"):
-                rows.append({task: name.partition("/")[2]} | offline_row(at.get((name, limit)), limit, seeds))
-        log = data["logs"][task]
-        best = log["best_within"][f"{limit:g}"]
-        said = f"Log of {task}: {log['episodes']} episodes with returns of {log['low']:.4g} to {log['high']:.4g}"
-        said += "." if best is None else f"; the best that costs at most {limit:g} has {best:.4g}."
-        parts.append(generic({"rows": rows, "note": said}))
-    found = {(c["task"], c["method"]) for c in data["cells"] if c["limit"] != limit}
-    chosen = [
-        {"limit chosen when acting: scaled return; cost / limit": f"{task}, {method}"}
-        | {f"{v:g}": offline_cell(at.get((f"{task}/{method}", v))) for v in data["limits"]}
-        for task, method in sorted(found, key=lambda k: list(data["planned"]).index("/".join(k)))
-    ]
-    parts += [generic({"rows": chosen})] if chosen else []
-    overall = [
-        {
-            "all tasks": o["method"],
-            "tasks": f"{len(o['tasks'])} of {len(tasks)}",
-            "IQM of scaled return": spread(o["scaled_iqm"]) if o["scaled_iqm"] else "not run",
-            "runs within the limit": f"{o['safe_runs']} of {o['runs']}",
-        }
-        for o in data["overall"]
-    ]
-    parts += [generic({"rows": overall}), offline_aims(data["aims"]), *offline_fresh(data)]
-    parts += [f"![{name}]({name})" for name in data["pictures"]]
-    s = data["settings"]
-    note = (
-        f"Simulated logs, not DSRL's. Means over seeds of {s['episodes']} episodes each, with Student's 95 % intervals "
-        f"over seeds; violating: share of all episodes that cost more than {limit:g}, Clopper-Pearson, so of these "
-        f"trainings and not of others. {offline_sizes(s)} Rivals have the CPU time of FISOR's updates. CPU seconds are "
-        "of one training, of the one-step policy without that of the FISOR it copies; -: no training of its own, or "
-        "none that was timed. All tasks: interquartile mean over tasks and the seeds that all of these have, with a "
-        "stratified bootstrap interval, which is too narrow for so few seeds."
-    )
-    return "\n\n".join([*parts, note])
-
-
-def offline_short(data: dict) -> str:
-    """Methods by tasks at the limit that methods are compared at, the aims, the first picture."""
-    limit, tasks = data["limits"][0], dict.fromkeys(name.partition("/")[0] for name in data["planned"])
-    at = {(c["task"], c["method"]): c for c in data["cells"] if c["limit"] == limit}
-    head = f"return; cost / {limit:g}"
-    rows = []
-    for o in data["overall"]:
-        row = {head: o["method"]}
-        for task in tasks:
-            c = at.get((task, o["method"]))
-            planned = data["planned"].get(f"{task}/{o['method']}")
-            text = "not run" if planned else "-"
-            if c:
-                text = f"{spread(c['return'], 0)}; {spread(c['cost'])}"
-                text += f" ({c['seeds']} of {planned} seeds)" if c["seeds"] < (planned or 0) else ""
-            row[task] = text
-        rows.append(row | {"runs within the limit": f"{o['safe_runs']} of {o['runs']}"})
-    s, picture = data["settings"], data["pictures"][0]
-    note = (
-        f"Simulated logs, not DSRL's: raw returns. Means over seeds of {s['episodes']} episodes each, with Student's "
-        f"95 % intervals over seeds. {offline_sizes(s)} Rivals have the same CPU time."
-    )
-    said = [offline_aims(data["aims"]), *offline_fresh(data), note, f"![{picture}](results/{picture})"]
-    return "\n\n".join([generic({"rows": rows}), *said])
-
-
-def offline_sizes(settings: dict) -> str:
-    """How large all FISORs are, the official one among them."""
-    f, o = settings["fisor"], settings["official"]
-    return (
-        f"Every FISOR makes {settings['updates']:,} updates of {f['batch']} rows with an actor of width "
-        f"{f['actor_width']}; FISOR official is the authors' algorithm in this size ({o['actor_steps']} actor step an "
-        "update, no decay of its rate), not their training of a million updates of 2,048 rows at width 256."
-    )
-
-
-def offline_fresh(data: dict) -> list[str]:
-    """Methods on seeds that no setting was chosen with, where there are any."""
-    limit, found = data["limits"][0], {}
-    for c in data["cells"]:
-        if c["limit"] == limit and c["fresh"]:
-            f = c["fresh"]
-            found.setdefault(c["method"], []).append(f"{c['task']} {f['return']:.0f}; {f['cost']:.2f}")
-    lines = [f"- {m}: {', '.join(of)}" for m, of in found.items() if len(of) == len(data["logs"])]
-    head = f"On the seeds that no setting was chosen with, return; cost / {limit:g}:"
-    return ["\n".join([head, "", *lines])] if lines else []
-
-
-def offline_row(c: dict | None, limit: float, planned: int) -> dict:
-    """What a cell shows at the limit that methods are compared at."""
-    cost = f"cost / {limit:g}"
-    columns = ("return", "scaled by the log's extremes", cost, "violating", "seeds", "updates", "CPU s")
-    if c is None:
-        return dict.fromkeys(columns, "-") | {"return": "not run", "seeds": f"0 of {planned}"}
-    v = c["violations"]
-    share = f"{v['estimate']:.1%} [{100 * v['low']:.1f}, {100 * v['high']:.1f}]"
-    seeds = f"{c['seeds']}" if c["seeds"] >= planned else f"{c['seeds']} of {planned}"
-    seconds = "-" if c["cpu_seconds"] is None else f"{c['cpu_seconds']:.0f}"
-    shown = (spread(c["return"], 1), spread(c["scaled"]), spread(c["cost"]), share, seeds, c["updates"], seconds)
-    return dict(zip(columns, shown, strict=True))
-
-
-def offline_cell(c: dict | None) -> str:
-    """Return and cost at one limit."""
-    return f"{spread(c['scaled'])}; {spread(c['cost'])}" if c else "-"
-
-
-def offline_aims(aims: list[dict]) -> str:
-    """Which methods reach an aim on all tasks, and who comes next."""
-    lines = []
-    for aim in dict.fromkeys(a["aim"] for a in aims):
-        mine = [a for a in aims if a["aim"] == aim]
-        reached, judged = [a["method"] for a in mine if a["reached"]], [a for a in mine if a["reached"] is not None]
-        if reached:
-            said = f"reached by {'; '.join(reached)}"
-        elif len(judged) < len(mine):
-            said = "open: seeds are missing"
-        else:
-            said = "**not reached**"
-        on = [f"{a['method']} ({', '.join(t for t, v in a['tasks'].items() if v)})" for a in mine
-              if any(a["tasks"].values()) and not a["reached"]]  # fmt: skip
-        lines.append(f"- Aim: {aim}: {said}" + (f"; on some tasks: {'; '.join(on)}." if on else "."))
-    return "\n".join(lines)
-
-
-def spread(v: dict, digits: int = 2) -> str:
-    """An estimate with its interval; one seed has none."""
-    shown = f"{v['estimate']:.{digits}f}"
-    return shown if v["low"] == v["high"] else f"{shown} [{v['low']:.{digits}f}, {v['high']:.{digits}f}]"
 
 
 def off_policy(data: dict) -> str:

@@ -96,3 +96,23 @@ def _difference(d: dict[str, Any]) -> str:
 def _rows(head: list[str], rows: list[list[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def number(value: object) -> str:
+    """A cell: floats to four digits."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def generic(data: dict) -> str:
+    """A result with a list `rows` of equal keys, an optional `note`."""
+    rows = data["rows"]
+    head = list(rows[0])
+    lines = [head, ["---"] * len(head), *([number(r[k]) for k in head] for r in rows)]
+    table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return table + (f"\n\n{data['note']}" if data.get("note") else "")
+
+
+def spread(v: dict, digits: int = 2) -> str:
+    """An estimate with its interval; one seed has none."""
+    shown = f"{v['estimate']:.{digits}f}"
+    return shown if v["low"] == v["high"] else f"{shown} [{v['low']:.{digits}f}, {v['high']:.{digits}f}]"

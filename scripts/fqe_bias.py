@@ -30,7 +30,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
-from dsrl_table import METHODS, SUITES, Bench
+from dsrl_bench import Bench
+from dsrl_methods import METHODS, SUITES
 
 SUITE = "bullet"
 TASKS = ("BallCircle", "CarCircle")  # always in the table; the suite's others where something is trained

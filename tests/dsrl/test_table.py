@@ -24,7 +24,7 @@ def script(name):
     return module
 
 
-table = script("dsrl_table")
+methods, bench, table = map(script, ("dsrl_methods", "dsrl_bench", "dsrl_table"))
 KINDS = ("FISOR official", "FISOR", "FISOR, minqc", "FISOR, budget", "FISOR, barrier on Q_h", "FISOR, one step")
 KINDS += (
     "FISOR, calibrated",
@@ -53,9 +53,10 @@ def run(logs, out, methods=KINDS, *more):
 @pytest.fixture
 def one_task(monkeypatch):
     suite = table.SUITES["bullet"]
-    monkeypatch.setattr(table, "SUITES", {"bullet": replace(suite, tasks=("BallRun",), rows={})})
+    monkeypatch.setitem(table.SUITES, "bullet", replace(suite, tasks=("BallRun",), rows={}))
     small = {"batch": 32, "actor_steps": 1, "actor_width": 16, "actor_blocks": 1, "hidden": 16, "candidates": 2}
-    monkeypatch.setattr(table, "SMALL", {**small, "critic_rows": 0})
+    for name, value in (small | {"critic_rows": 0}).items():
+        monkeypatch.setitem(table.SMALL, name, value)
 
 
 def test_every_kind_of_job(logs, tmp_path, one_task, capsys):
@@ -103,12 +104,12 @@ def test_rows_of_a_method_that_has_changed_are_refused(logs, tmp_path, one_task,
     assert "'0': give a whole number above 0" in capsys.readouterr().err
 
 
-def bench(logs, folder, updates):
+def workbench(logs, folder, updates):
     return table.Bench(replace(table.SUITES["bullet"], updates=updates, episodes=2), logs, folder)
 
 
 def test_a_job_depends_on_its_seed_alone(logs, tmp_path, one_task):
-    work = [bench(logs, tmp_path / name, 4) for name in ("a", "b")]
+    work = [workbench(logs, tmp_path / name, 4) for name in ("a", "b")]
     first, again = (w("BallRun/FISOR", 1) for w in work)
     assert first["flights"] == again["flights"] != work[0]("BallRun/FISOR", 0)["flights"]
     assert first["curve"] == again["curve"] and [p["update"] for p in first["curve"]] == [1, 2, 3]
@@ -116,21 +117,21 @@ def test_a_job_depends_on_its_seed_alone(logs, tmp_path, one_task):
 
 
 def test_a_killed_training_goes_on_and_says_what_it_measured(logs, tmp_path, one_task):
-    whole = bench(logs, tmp_path / "whole", 4)("BallRun/FISOR", 0)
-    bench(logs, tmp_path / "halves", 2).trained("BallRun", "FISOR", 0)
-    rest = bench(logs, tmp_path / "halves", 4)("BallRun/FISOR", 0)
+    whole = workbench(logs, tmp_path / "whole", 4)("BallRun/FISOR", 0)
+    workbench(logs, tmp_path / "halves", 2).trained("BallRun", "FISOR", 0)
+    rest = workbench(logs, tmp_path / "halves", 4)("BallRun/FISOR", 0)
     assert rest["flights"] == whole["flights"] and rest["curve"] == whole["curve"]
     assert (whole["cpu_seconds"]["updates"], rest["cpu_seconds"]["updates"]) == (4, 2)
 
 
 def test_a_training_that_went_further_is_refused(logs, tmp_path, one_task):
-    bench(logs, tmp_path, 4).trained("BallRun", "FISOR", 0)
+    workbench(logs, tmp_path, 4).trained("BallRun", "FISOR", 0)
     with pytest.raises(ConfigError, match="has 4 updates, and 3 are asked for; give another --runs"):
-        bench(logs, tmp_path, 3).trained("BallRun", "FISOR", 0)
+        workbench(logs, tmp_path, 3).trained("BallRun", "FISOR", 0)
 
 
 def test_methods_that_share_a_training_are_not_run_at_once(logs, tmp_path, one_task):
-    work = bench(logs, tmp_path, 3)
+    work = workbench(logs, tmp_path, 3)
     shared = {
         work.claim(f"BallRun/{m}", 0)
         for m in ("FISOR", "FISOR, minqc", "FISOR, one step", "FISOR, one step, best of 256")
@@ -141,7 +142,7 @@ def test_methods_that_share_a_training_are_not_run_at_once(logs, tmp_path, one_t
 
 
 def test_rivals_get_the_same_cpu_time(logs, tmp_path, one_task):
-    work = bench(logs, tmp_path, 1000)
+    work = workbench(logs, tmp_path, 1000)
     count = work.count("BallRun", "BC", *work.learner("BallRun", "BC", 0))
     known = json.loads((tmp_path / "BallRun" / "seconds_per_update.json").read_text())
     assert count == max(1, round(1000 * known["FISOR"] / known["BC"]))

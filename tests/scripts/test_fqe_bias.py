@@ -30,7 +30,7 @@ def script(name):
     return module
 
 
-dsrl_table, fqe_bias, readme = script("dsrl_table"), script("fqe_bias"), script("make_readme_tables")
+methods, bench, fqe_bias, readme = map(script, ("dsrl_methods", "dsrl_bench", "fqe_bias", "make_readme_tables"))
 
 
 class Walk(gym.Env):
@@ -85,7 +85,7 @@ DRIVER = Driver(0.4)
 LOG = driven(DRIVER, 80)
 
 
-class Bench(dsrl_table.Bench):
+class Bench(bench.Bench):
     """The real one, on the walk's log; every method acts as the driver that made the log."""
 
     def log(self, task):
@@ -205,5 +205,5 @@ def test_refusals(tmp_path, go, capsys, monkeypatch):
 
     monkeypatch.setattr(Bench, "log", gone)
     assert go() == 2 and capsys.readouterr().err == "error: no log\n"
-    bench = Bench(replace(dsrl_table.SUITES["bullet"]), tmp_path, tmp_path / "runs" / "bullet")
-    assert Judge(bench, None, 1, 1).lacking("BallCircle", "BC", 0).endswith("of 10000 updates")
+    work = Bench(replace(methods.SUITES["bullet"]), tmp_path, tmp_path / "runs" / "bullet")
+    assert Judge(work, None, 1, 1).lacking("BallCircle", "BC", 0).endswith("of 10000 updates")

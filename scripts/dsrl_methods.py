@@ -1,0 +1,129 @@
+"""What dsrl_table.py compares: methods, suites of tasks, and the jobs that these make. Import it, do not run it."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+SMALL: dict[str, Any] = {"batch": 256, "actor_steps": 1, "actor_width": 128, "actor_decay_steps": 0}
+
+
+@dataclass(frozen=True)
+class Method:
+    """How a row is made. `train`: settings of a FISOR of its own; `of`: the method whose FISOR it acts with."""
+
+    train: dict[str, Any] | None = None
+    official: bool = False
+    of: str = ""
+    rival: str = ""  # name in baselines.offline
+    settings: dict[str, Any] = field(default_factory=dict)  # of the rival
+    act: str = ""  # what is different about acting: minqc | guided | steered | one_step | calibrated
+    candidates: int = 0  # actions drawn per state; 0: as many as the policy draws by itself
+    margin: float = 0.0  # below 0 that Q_h must stay, for the choice among candidates and for the barrier
+    every_limit: bool = False  # takes any limit without training again; a FISOR, up to the suite's largest
+
+    @property
+    def kind(self) -> str:
+        """How pictures show it."""
+        return "rival" if self.rival else "parity" if self.official else "limits" if self.every_limit else "ours"
+
+
+PARITY = "FISOR official"
+BEST = "FISOR, Q, barrier, margin"  # chosen with seeds 0 to 2, on other episodes than the table's
+MARGIN = 0.8  # below 0 that Q_h must stay: of what may follow under 1 % is violating, where 0 allows 4 %
+METHODS = {
+    PARITY: Method(train={}, official=True),
+    "FISOR": Method(train={}),
+    "FISOR, minqc": Method(of="FISOR", act="minqc"),
+    "FISOR, time-outs end": Method(train={"timeouts_bootstrap": False}),
+    "FISOR, raw weights": Method(train={"normalize_weights": False}),
+    "FISOR, squared loss": Method(train={"feasibility_loss": "squared"}),
+    "FISOR, reward of all rows": Method(train={"reward_rows": "all"}),
+    "FISOR, lead of 3": Method(train={"lead": 3}),
+    "FISOR, no recovery": Method(train={"recovery": 0.0}),
+    "FISOR, slow critics": Method(train={"target_rate": 0.005, "critic_lr": 0.0}),
+    "FISOR, normalised": Method(train={"normalize": True}),
+    "FISOR, budget": Method(train={}, every_limit=True),
+    "FISOR, barrier on Q_h": Method(of="FISOR", act="guided"),
+    "FISOR, Q and barrier": Method(of="FISOR", act="steered"),
+    BEST: Method(of="FISOR", act="steered", margin=MARGIN),
+    "FISOR, calibrated": Method(of="FISOR", act="calibrated"),
+    "FISOR, best of 64": Method(of="FISOR", candidates=64),
+    "FISOR, one step": Method(of="FISOR", act="one_step"),
+    "FISOR, one step, best of 256": Method(of="FISOR, one step", candidates=256),
+    "BC": Method(rival="bc"),
+    "BC-Safe": Method(rival="bc_safe"),
+    "BCQ-Lag": Method(rival="bcq_lag"),
+    "CPQ": Method(rival="cpq"),
+    "COptiDICE": Method(rival="coptidice"),
+    "CDT": Method(rival="cdt", settings={"batch": 128}, every_limit=True),
+    "TREBI-like": Method(rival="trebi", every_limit=True),
+}
+MAIN = (PARITY, "FISOR", "FISOR, one step", "FISOR, budget", BEST)  # the most seeds; curves where they train
+SHORT = (*MAIN, "FISOR, lead of 3", "FISOR, barrier on Q_h", "FISOR, Q and barrier")
+SHORT += ("FISOR, best of 64", "BC-Safe", "CPQ")
+FEW = (*MAIN, "FISOR, normalised", "BC", "BC-Safe", "CPQ")
+
+
+@dataclass(frozen=True)
+class Suite:
+    """What is run. `limits` on an episode's cost: that of FISOR's code first, which the table compares at, then DSRL's.
+
+    `rows`: methods of the tasks that do not get all. `seeds`: of the main methods, and of the rest. `updates`: of every
+    FISOR. `episodes`: flown at each limit. `points`: of learning curves. `sources`: logs that are not made by
+    make_dsrl_like.py, by their name in `safeplan.data.catalog`. `chosen_with`: seeds that settings were chosen with.
+    """
+
+    tasks: tuple[str, ...]
+    limits: tuple[float, ...]
+    rows: Mapping[str, tuple[str, ...]]
+    seeds: tuple[int, int]
+    updates: int
+    episodes: int
+    points: int
+    sources: Mapping[str, str] = field(default_factory=dict)
+    chosen_with: tuple[int, ...] = ()
+
+
+SUITES = {
+    "bullet": Suite(
+        tasks=("BallCircle", "CarCircle", "BallRun", "CarRun"),
+        limits=(10.0, 20.0, 40.0),
+        rows={"BallRun": SHORT, "CarRun": SHORT},
+        seeds=(5, 3),
+        updates=10_000,
+        episodes=20,
+        points=4,
+        chosen_with=(0, 1, 2),
+    ),
+    "safety": Suite(
+        tasks=("HalfCheetahVelocity", "CarGoal1", "PointGoal1"),
+        limits=(10.0, 20.0, 40.0, 80.0),
+        rows=dict.fromkeys(("HalfCheetahVelocity", "CarGoal1", "PointGoal1"), FEW),
+        seeds=(2, 2),
+        updates=5_000,
+        episodes=10,
+        points=2,
+        chosen_with=(0,),
+        sources={"HalfCheetahVelocity": "velocity"},
+    ),
+}
+
+
+def how(method: str) -> dict[str, Any]:
+    """What makes a method's rows, as JSON: its entry in METHODS and that of the FISOR it acts with."""
+    m = METHODS[method]
+    return asdict(m) | ({"fisor": how(m.of)} if m.of else {})
+
+
+def planned(suite: Suite, tasks: list[str], methods: list[str], seeds: int | None) -> dict[str, list[int]]:
+    """TASK/METHOD -> seeds, in the order of the table."""
+    return {
+        f"{task}/{method}": list(range(seeds or suite.seeds[method not in MAIN]))
+        for task in tasks
+        for method in methods or suite.rows.get(task, tuple(METHODS))
+    }
+
+
+def jobs(plan: Mapping[str, list[int]]) -> list[tuple[str, int]]:
+    """Seed by seed, so that a study that is cut short has every cell, and methods paired."""
+    return sorted(((name, s) for name, seeds in plan.items() for s in seeds), key=lambda job: job[1])

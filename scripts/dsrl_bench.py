@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from dsrl_methods import MAIN, METHODS, SMALL, Suite, how
+from dsrl_methods import GUIDANCE, MAIN, METHODS, SMALL, Suite, how
 
 
 class Trained(NamedTuple):
@@ -105,7 +105,7 @@ class Bench:
         """The method's policy as an actor of rollouts."""
         from safeplan.evaluation.actors import FisorActor, Memoryless
         from safeplan.feasibility.one_step import OneStepPolicy
-        from safeplan.guidance import Barrier, Energy
+        from safeplan.guidance import CFG, Barrier, Energy
 
         m = METHODS[method]
         if m.rival:
@@ -120,7 +120,12 @@ class Bench:
             policy.threshold = -m.margin
         barrier = lambda c: Barrier(lambda a: -m.margin - c.q_h(a), metric="identity")  # noqa: E731
         ascent = lambda c: Energy(lambda a: -c.q(a), scale=0.05, metric="identity", proximal=False)  # noqa: E731
-        chains = {"guided": lambda c: [barrier(c)], "steered": lambda c: [ascent(c), barrier(c)]}
+        chains = {
+            "guided": lambda c: [barrier(c)],
+            "steered": lambda c: [ascent(c), barrier(c)],
+            "returns": [CFG(GUIDANCE)],
+            "returns_guided": lambda c: [CFG(GUIDANCE), barrier(c)],
+        }
         return FisorActor(policy, pick="minqc" if m.act == "minqc" else None, chain=chains.get(m.act, ()))
 
     def __call__(self, planner: str, seed: int) -> dict[str, Any]:

@@ -26,7 +26,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +104,7 @@ def main(argv: list[str] | None = None, bench: Callable[..., Any] = Bench) -> in
     from safeplan.evaluation.shared_study import held, share_study
     from safeplan.evaluation.study import read_study
     from safeplan.feasibility import FisorConfig, official
+    from safeplan.feasibility.config import stored
 
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--suite", choices=sorted(SUITES), default="bullet")
@@ -130,7 +131,7 @@ def main(argv: list[str] | None = None, bench: Callable[..., Any] = Bench) -> in
         work = bench(suite, a.data, a.runs / a.suite)
         settings = {"suite": a.suite, "updates": suite.updates, "episodes": suite.episodes}
         settings |= {"limits": list(suite.limits)}
-        settings |= {"fisor": asdict(FisorConfig(**SMALL)), "official": asdict(official(**SMALL))}
+        settings |= {"fisor": stored(FisorConfig(**SMALL)), "official": stored(official(**SMALL))}
         settings |= {"logs": {t: work.log(t).digest() for t in suite.tasks}}
         if a.summary or (kept.is_file() and b"\n" in kept.read_bytes()):
             header, rows = read_study(kept, KINDS)

@@ -16,6 +16,7 @@ from safeplan.feasibility.networks import TARGETS, set_seed
 from safeplan.feasibility.policy import FisorPolicy, Seen
 from safeplan.feasibility.precision import actor_products, products
 from safeplan.nets import ema_update
+from safeplan.nets.fisor_mlp import told
 
 TINY = 1e-8
 
@@ -53,9 +54,10 @@ class Fisor(FisorPolicy):
         share = draw_shares(len(actions), generator).to(self.device) if self.config.budget > 0 else None
         t = self.path.draw(len(actions), generator).to(self.device)
         noise = torch.randn(actions.shape, generator=generator, device=drawn).to(self.device)
+        hidden = self._hidden(len(actions), generator)
         dropout = int(torch.randint(2**62, (1,), generator=generator, device=drawn))
         with seeded(dropout, self.device):
-            found = self.body(batch, t, noise, share)
+            found = self.body(batch, t, noise, share, hidden)
         self.updates += 1
         return found
 
@@ -65,9 +67,11 @@ class Fisor(FisorPolicy):
         t: Tensor,
         noise: Tensor,
         share: Tensor | None = None,
+        hidden: Tensor | None = None,
         lanes: Lanes | None = None,
     ) -> dict[str, Tensor]:
-        """An update with what is drawn given: steps `t [B]`, `noise [B, A]` and, with `config.budget`, `share [B]`.
+        """An update with what is drawn given: steps `t [B]`, `noise [B, A]`; with `config.budget` `share [B]`; with
+        `config.condition_dropout` the rows whose return is hidden from the actor, `hidden [B]`.
 
         The actor, the reward critics and the feasibility critics do not wait for each other: each has its lane. The
         weights come from the critics before they step; the actor needs them only once it has predicted.
@@ -87,13 +91,21 @@ class Fisor(FisorPolicy):
             next_obs = self.encode(batch["next_observations"][:k])
             known = Seen(*(v[:k] for v in seen))
             found = self.critic_step(obs[:k], actions[:k], **first, next_obs=next_obs, lanes=lanes, seen=known)
+            seen_by_actor = obs if hidden is None else told(obs, batch["returns"], hidden)
             rows, losses_actor = len(obs) // c.actor_steps, []
             for i in range(c.actor_steps):
                 part = slice(i * rows, (i + 1) * rows)
-                given = obs[part], actions[part], weights[part], t[part], noise[part]
+                given = seen_by_actor[part], actions[part], weights[part], t[part], noise[part]
                 losses_actor.append(self.actor_step(*given, lanes=lanes))
             lanes.join()
         return {"loss_actor": losses_actor[-1], **found, "weight": mean}
+
+    def _hidden(self, rows: int, generator: torch.Generator | None = None) -> Tensor | None:
+        """Rows whose return the actor is not told, bool `[rows]`; None where it never is told one."""
+        if self.config.condition_dropout == 0:
+            return None
+        device = self.device if generator is None else generator.device
+        return (torch.rand(rows, generator=generator, device=device) < self.config.condition_dropout).to(self.device)
 
     def actor_step(
         self, obs: Tensor, actions: Tensor, weights: Tensor, t: Tensor, noise: Tensor, lanes: Lanes | None = None
@@ -140,7 +152,10 @@ class Fisor(FisorPolicy):
     def loss_actor(
         self, obs: Tensor, actions: Tensor, weights: Tensor, t: Tensor, noise: Tensor, lanes: Lanes | None = None
     ) -> Tensor:
-        """Weighted noise regression, summed over action entries; rows of weight 0 count in the mean [fisor, eq. 14]."""
+        """Weighted noise regression, summed over action entries; rows of weight 0 count in the mean [fisor, eq. 14].
+
+        With `config.condition_dropout` `obs` is what `told` makes of it.
+        """
         share = 1.0
         if self.config.skip_unweighted and self.skips:
             kept = weights.nonzero()[:, 0]

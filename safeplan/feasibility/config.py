@@ -21,6 +21,7 @@ BEFORE = {  # settings that came later, and what the code before them did: for c
     "critic_lr": 0.0,
     "lead": 0,
     "recovery": 0.0,
+    "condition_dropout": 0.0,
 }
 
 
@@ -52,6 +53,7 @@ class FisorConfig:
     actor_width: int = 256  # width of the actor's residual stream; its blocks are four times as wide
     actor_blocks: int = 3
     dropout: float = 0.1
+    condition_dropout: float = 0.0  # share of rows whose return the actor is not told, for CFG on it; 0: it never is
     steps: int = 5  # diffusion steps T
     schedule: str = "vp"  # of their noise: vp | cosine | linear
 
@@ -89,7 +91,7 @@ class FisorConfig:
             {
                 "inside (0, 1)": "gamma tau_reward tau_feasible",
                 "in (0, 1]": "target_rate ema_rate",
-                "in [0, 1)": "dropout recovery",
+                "in [0, 1)": "dropout recovery condition_dropout",
                 "positive": "lr cost_clip reward_clip",
                 "not negative": "cost_temperature reward_temperature cost_clip_low budget critic_lr",
                 "finite": "violating satisfying",

@@ -73,7 +73,7 @@ class GraphedFisor(Fisor):
         share = torch.rand(rows, device=self.device).square() if c.budget > 0 else None
         t = torch.randint(0, c.steps, (rows,), device=self.device).float()
         noise = torch.randn(self._inputs["actions"].shape, device=self.device)
-        return self.body(self._inputs, t, noise, share, lanes)
+        return self.body(self._inputs, t, noise, share, self._hidden(rows), lanes)
 
     def _rate(self) -> Tensor:
         return self._rates[self.actor_updates % self.config.actor_steps]

@@ -27,7 +27,12 @@ def build_networks(obs_size: int, act_size: int, config: FisorConfig, seed: int)
         nets.update({k: EnsembleMLP(both, 1, hidden) for k in ("q", "q_h", "q_target", "q_h_target")})
         for key in ("actor", "actor_ema"):
             nets[key] = FisorMLP(
-                act_size, obs_size, width=config.actor_width, blocks=config.actor_blocks, dropout=config.dropout
+                act_size,
+                obs_size,
+                width=config.actor_width,
+                blocks=config.actor_blocks,
+                dropout=config.dropout,
+                returns=config.condition_dropout > 0,
             )
     if config.feasibility_loss == "cross_entropy":
         start_feasible(nets, config)

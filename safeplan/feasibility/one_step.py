@@ -53,7 +53,7 @@ class Clamped:
 def teacher_map(teacher: FisorPolicy, obs: Tensor, noise: Tensor) -> Tensor:
     """The action `[B, A]` that the teacher's sampler without fresh noise makes of `noise [B, A]`; obs as encoded."""
     grid = teacher.path.grid()
-    return ddim(Clamped(teacher.denoiser("actor_ema")), noise / grid.s[0], grid, {"obs": obs})
+    return ddim(Clamped(teacher.denoiser("actor_ema")), noise / grid.s[0], grid, teacher.leaves(obs))
 
 
 class OneStepPolicy:

@@ -15,7 +15,7 @@ from safeplan.feasibility.ancestral import ancestral
 from safeplan.feasibility.config import FisorConfig
 from safeplan.feasibility.networks import build_networks
 from safeplan.feasibility.select import select
-from safeplan.nets.fisor_mlp import FisorMLP
+from safeplan.nets.fisor_mlp import FisorMLP, told
 from safeplan.rng import randn
 
 
@@ -60,6 +60,7 @@ class FisorPolicy:
         self.config = c = config or FisorConfig()
         self.obs_size, self.act_size, self.device = obs_size, act_size, torch.device(device)
         self.reward_scale = 1.0  # V and Q are in rewards of the log times this
+        self.returns = 1.0  # share of the log's rows to do better than, where the actor is told (`condition_dropout`)
         self.threshold = 0.0  # actions with Q_h up to this count as feasible; see `calibrate` for one with a promise
         self.normalizer = normalizer or Normalizer.identity(obs_size)
         if len(self.normalizer.mean) != obs_size:
@@ -161,6 +162,16 @@ class FisorPolicy:
         return self._query(self._weights, obs, actions)
 
     # ---------------------------------------------------------------- acting
+    def leaves(self, obs: Tensor) -> dict[str, Tensor]:
+        """What the actor is told, by name: encoded observations `[B, S]`; the return to earn, if it knows of any."""
+        if self.config.condition_dropout == 0:
+            return {"obs": obs}
+        return {"obs": obs, "returns": obs.new_full((len(obs),), self.returns)}
+
+    def _told(self, obs: Tensor) -> Tensor:
+        leaves = self.leaves(obs)
+        return told(**leaves) if "returns" in leaves else obs
+
     def chosen(self, obs: Tensor, actions: Tensor, candidates: int, pick: str | None = None) -> Tensor:
         """The best of each state's `candidates` actions, `[B, A]` of `[B * candidates, A]`; obs encoded, as many rows.
 
@@ -178,7 +189,8 @@ class FisorPolicy:
 
         Args:
             chain: guidance of the candidates, or a function from the critics of their states to it:
-                `lambda c: [Barrier(lambda a: -c.q_h(a), metric="identity")]` moves each the least that Q_h asks for.
+                `lambda c: [Barrier(lambda a: -c.q_h(a), metric="identity")]` moves each the least that Q_h asks for;
+                with `config.condition_dropout`, `[CFG(2.0)]` draws them towards the return that `returns` names.
         """
         n = self.config.candidates
 
@@ -193,7 +205,7 @@ class FisorPolicy:
     def _choice(self, obs: Tensor, noise: Tensor, fresh: Sequence[Tensor], n: int, pick: str | None) -> Tensor:
         """The chosen of n unguided candidates; all that is drawn is given, so that one compiled piece does it."""
         many = obs.repeat_interleave(n, 0)
-        return self.chosen(many, ancestral(self._actor_ema, self._grid, many, noise, fresh), n, pick)
+        return self.chosen(many, ancestral(self._actor_ema, self._grid, self._told(many), noise, fresh), n, pick)
 
     def sample(self, obs: Any, generator: torch.Generator, *, chain: Chain = ()) -> Any:
         """One action of the EMA actor per state, unselected, `[B, A]`; `chain` as in `act`."""
@@ -203,13 +215,13 @@ class FisorPolicy:
         if callable(chain):
             chain = chain(Critics(lambda a: self.scores(obs, a)[0], lambda a: self.scores(obs, a)[1]))
         if not chain:
-            return self._ancestral(self._actor_ema, self._grid, obs, *self._draws(len(obs), generator))
+            return self._ancestral(self._actor_ema, self._grid, self._told(obs), *self._draws(len(obs), generator))
         return ddpm(
             self.denoiser("actor_ema"),
             self._noise(len(obs), generator)
             / self._grid.s[0],  # the official code starts from unit noise, though s is a little less than 1 there
             self._grid,
-            {"obs": obs},
+            self.leaves(obs),
             tuple(chain),
             variance="beta",
             clip=(-1.0, 1.0),

@@ -15,7 +15,7 @@ EDGE = 1e-5  # actions are kept this far inside [-1, 1]
 def columns(log: Log, config: FisorConfig) -> dict[str, Tensor]:
     """`observations`, `next_observations` `[N, S]`, `actions [N, A]`, `rewards`, `h`, `masks` `[N]`, all float32.
 
-    With `config.budget` also `costs [N]`.
+    With `config.budget` also `costs [N]`, with `config.condition_dropout` also `returns [N]` (see `return_ranks`).
 
     Raises:
         DataError: actions outside [-1, 1]; `violation="column"` and the log has no column `h`.
@@ -43,6 +43,7 @@ def columns(log: Log, config: FisorConfig) -> dict[str, Tensor]:
         "h": h,
         "masks": torch.from_numpy(1.0 - done.astype(np.float32)),
         **({"costs": torch.from_numpy(log.costs)} if config.budget > 0 else {}),
+        **({"returns": return_ranks(log, done, config.gamma)} if config.condition_dropout > 0 else {}),
     }
 
 
@@ -58,3 +59,20 @@ def early(log: Log, lead: int) -> np.ndarray:
         for k in range(1, min(lead, b - a - 1) + 1):
             costs[a : b - k] = np.maximum(costs[a : b - k], log.costs[a + k : b])
     return costs
+
+
+def return_ranks(log: Log, done: np.ndarray, gamma: float) -> Tensor:
+    """Share of the log's rows that earn no more than each, `[N]` in (0, 1]: 1 is the best of the log.
+
+    What a row earns is the discounted mean of the rewards from it to the end of its episode, so that rows shortly
+    before a time-out do not look poor. After `done [N]` nothing is earned, for ever.
+    """
+    from scipy.signal import lfilter  # slow to import, and few need it
+    from scipy.stats import rankdata
+
+    weights, mean = np.where(done, 1.0 / (1.0 - gamma), 1.0), np.empty(len(log))
+    for a, b in log.episodes:
+        backwards = np.stack([log.rewards[a:b], weights[a:b]])[:, ::-1]
+        earned, weight = lfilter([1.0], [1.0, -gamma], backwards)[:, ::-1]
+        mean[a:b] = earned / weight
+    return torch.from_numpy((rankdata(mean, method="max") / len(log)).astype(np.float32))

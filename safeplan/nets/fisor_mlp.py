@@ -1,6 +1,7 @@
 """FISOR's residual noise network."""
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -40,9 +41,13 @@ class FisorMLP(nn.Module):
     """Noise network for actions [fisor]: `(x [B, A], t [B], {"obs": [B, S]}) -> eps [B, A]`.
 
     t is the integer step 0 .. T-1, not normalised; its features are [cos, sin](2 pi w t) with learned w ~ N(0, 0.2^2).
+
+    Args:
+        returns: it is also told the return to earn, `[B]`, as the leaf "returns" or as `told` puts it into "obs". That
+            leaf alone can be switched off: the network is trained with its observation always present.
     """
 
-    nullable = False  # trained with its observation always present
+    learned_null = True
 
     def __init__(
         self,
@@ -53,13 +58,15 @@ class FisorMLP(nn.Module):
         time_features: int = 64,
         time_width: int = 128,
         dropout: float = 0.1,
+        returns: bool = False,
     ) -> None:
         super().__init__()
+        self.nullable = returns
         self.w = nn.Parameter(0.2 * torch.randn(time_features // 2))
         self.time = nn.Sequential(
             xavier(nn.Linear(time_features, time_width)), Mish(), xavier(nn.Linear(time_width, time_width))
         )
-        self.inp = xavier(nn.Linear(actions + observations + time_width, width))
+        self.inp = xavier(nn.Linear(actions + observations + 2 * returns + time_width, width))
         self.blocks = nn.ModuleList(Block(width, dropout) for _ in range(blocks))
         self.out = xavier(nn.Linear(width, actions))
 
@@ -68,9 +75,13 @@ class FisorMLP(nn.Module):
         phase = 2 * math.pi * t[:, None] * self.w
         return torch.cat([torch.cos(phase), torch.sin(phase)], -1)
 
-    def forward(self, x: Tensor, t: Tensor, leaves: dict[str, Tensor], null: object = None) -> Tensor:
-        temb = self.time(self.time_features(t))
-        return self.trunk(self.inp(torch.cat([x, leaves["obs"], temb], -1)))
+    def forward(
+        self, x: Tensor, t: Tensor, leaves: Mapping[str, Tensor], null: Mapping[str, Tensor] | None = None
+    ) -> Tensor:
+        obs, temb = leaves["obs"], self.time(self.time_features(t))
+        if "returns" in leaves:
+            obs = told(obs, leaves["returns"], (null or {}).get("returns"))
+        return self.trunk(self.inp(torch.cat([x, obs, temb], -1)))
 
     def trunk(self, h: Tensor) -> Tensor:
         """What follows the first layer, `[B, width] -> [B, A]`."""
@@ -82,7 +93,7 @@ class FisorMLP(nn.Module):
         """The first layer in the parts that repeat over a sampler's steps: it is `x @ w + of_obs[i] + of_t[k]`.
 
         Args:
-            obs: `[B, S]`. t: `[T]` steps.
+            obs: `[B, S]`, or what `told` makes of it. t: `[T]` steps.
 
         Returns:
             of_obs `[B, width]`, of_t `[T, width]`, w `[A, width]`.
@@ -92,3 +103,9 @@ class FisorMLP(nn.Module):
         )
         temb = self.time(self.time_features(t))
         return torch.addmm(self.inp.bias, obs, of_obs.mT), temb @ of_t.mT, of_x.mT
+
+
+def told(obs: Tensor, returns: Tensor, off: Tensor | None = None) -> Tensor:
+    """Observations `[B, S]` and the returns to earn `[B]` as one input, `[B, S + 2]`; no return where `off [B]`."""
+    on = torch.ones_like(returns) if off is None else (~off).to(returns.dtype)
+    return torch.cat([obs, (on * returns)[:, None], on[:, None]], -1)

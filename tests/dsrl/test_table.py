@@ -32,6 +32,8 @@ KINDS += (
     "FISOR, one step, best of 256",
     "FISOR, Q and barrier",
     "FISOR, Q, barrier, margin",
+    "FISOR, CFG on return",
+    "FISOR, CFG, barrier, margin",
     "BC",
     "BC-Safe",
 )

@@ -26,6 +26,7 @@ def batch(i: int, device: str = "cpu") -> dict[str, torch.Tensor]:
     wide = {"observations": 3, "next_observations": 3, "actions": 2}
     made = {k: torch.rand(64, size, generator=g) for k, size in wide.items()}
     made |= {k: torch.rand(64, generator=g) for k in ("rewards", "masks")}
+    made["returns"] = torch.rand(64, generator=g)
     made["costs"] = (torch.rand(64, generator=g) > 0.8).float()
     made["h"] = torch.where(made["costs"] > 0, 25.0, -1.0)
     return {k: v.to(device) for k, v in made.items()}
@@ -40,7 +41,8 @@ SQUARED = {"feasibility_loss": "squared", "critic_lr": 0.0}
 
 
 @pytest.mark.parametrize(
-    "change", [{}, SQUARED, {"skip_unweighted": False, "normalize_weights": False}, {"budget": 3.0}]
+    "change",
+    [{}, SQUARED, {"skip_unweighted": False, "normalize_weights": False}, {"budget": 3.0}, {"condition_dropout": 0.4}],
 )
 def test_what_is_captured_is_the_update(change):
     """With the same draws, rates that fall and rows that weigh nothing: the same networks after each of four."""
@@ -52,7 +54,8 @@ def test_what_is_captured_is_the_update(change):
         b, g = batch(i), torch_rng(1, i)
         share = torch.rand(64, generator=torch_rng(2, i)).square() if config.budget else None
         t, noise = plain.path.draw(64, g), torch.randn(64, 2, generator=g)
-        plain.body(b, t, noise, share)
+        hidden = torch_uniform(i) < config.condition_dropout if config.condition_dropout else None
+        plain.body(b, t, noise, share, hidden)
         graphed.fill(b)
         with (
             patch("torch.randint", lambda *a, t=t, **k: t.long()),
@@ -114,7 +117,7 @@ def test_bfloat16_rounds_the_actor_alone_and_learns_alike():
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("change", [{}, {"budget": 3.0}, {"dropout": 0.1}])
+@pytest.mark.parametrize("change", [{}, {"budget": 3.0}, {"dropout": 0.1}, {"condition_dropout": 0.4}])
 def test_replays_are_the_update(change):
     """Replay after replay what the same function does launched kernel by kernel, dropout too."""
     config = replace(SMALL, **change)

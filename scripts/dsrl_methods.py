@@ -45,6 +45,7 @@ METHODS = {
     "FISOR, slow critics": Method(train={"target_rate": 0.005, "critic_lr": 0.0}),
     "FISOR, normalised": Method(train={"normalize": True}),
     "FISOR, budget": Method(train={}, every_limit=True),
+    "FISOR, budget, normalised": Method(train={"normalize": True}, every_limit=True),
     "FISOR, barrier on Q_h": Method(of="FISOR", act="guided"),
     "FISOR, Q and barrier": Method(of="FISOR", act="steered"),
     BEST: Method(of="FISOR", act="steered", margin=MARGIN),

@@ -192,9 +192,10 @@ def seconds_per_update(learner: Any, source: Any, count: int = 20) -> float:
 
 
 def threshold(policy: Any, log: Any, alpha: float = 0.1) -> float:
-    """Conformal threshold from states after which the log's own driver violated within the second that followed.
+    """Conformal threshold of Q_h, from rows of the log after which its driver violated within the next five steps.
 
-    Nobody knows which states of a log are truly lost; these stand in for them.
+    At most a share `alpha` of such rows is called safe. Nobody knows which states of a log are truly lost; these stand
+    in for them. Above 0 the threshold stays 0: there the critic already misses fewer.
     """
     from safeplan.feasibility import calibrate
 
@@ -202,5 +203,5 @@ def threshold(policy: Any, log: Any, alpha: float = 0.1) -> float:
     for a, b in log.episodes:
         for row in np.flatnonzero(log.costs[a:b] > 0):
             soon[a + max(0, row - 5) : a + row + 1] = True
-    found = np.float32(calibrate(policy.v_h(log.observations[soon]), alpha).threshold)
+    found = np.float32(calibrate(policy.q_h(log.observations[soon], log.actions[soon]), alpha).threshold)
     return min(0.0, float(np.nextafter(found, np.float32(-np.inf))))  # what equals it is not below it

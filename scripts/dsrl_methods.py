@@ -65,8 +65,8 @@ METHODS = {
 }
 MAIN = (PARITY, "FISOR", "FISOR, one step", "FISOR, budget", BEST)  # the most seeds; curves where they train
 SHORT = (*MAIN, "FISOR, lead of 3", "FISOR, barrier on Q_h", "FISOR, Q and barrier")
-SHORT += (CFG, "FISOR, CFG, barrier, margin", "FISOR, best of 64", "BC-Safe", "CPQ")
-FEW = (*MAIN, "FISOR, normalised", "BC", "BC-Safe", "CPQ")
+SHORT += (CFG, "FISOR, CFG, barrier, margin", "FISOR, calibrated", "FISOR, best of 64", "BC-Safe", "CPQ")
+FEW = (*MAIN, "FISOR, barrier on Q_h", CFG, "FISOR, normalised", "BC", "BC-Safe", "CPQ")
 
 
 @dataclass(frozen=True)

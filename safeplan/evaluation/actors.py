@@ -6,29 +6,37 @@ from typing import Any
 import numpy as np
 import torch
 
+from safeplan.errors import ConfigError
 from safeplan.feasibility import FisorPolicy, with_budget
+from safeplan.feasibility.one_step import OneStepPolicy
 from safeplan.feasibility.policy import Chain
 from safeplan.types import Array
 
 
 @dataclass(frozen=True)
 class FisorActor:
-    """FISOR; with `policy.config.budget` it keeps account of the limit, otherwise it knows only "no cost at all".
+    """FISOR or its one-step policy; with a `policy.budget` it keeps account of the limit, else it allows no cost.
 
-    pick: how one of its candidates is chosen, None: as configured. chain: guidance of the candidates.
+    pick: how one of its candidates is chosen, None: as configured. chain: guidance of the candidates, not of one step.
     """
 
-    policy: FisorPolicy
+    policy: FisorPolicy | OneStepPolicy
     pick: str | None = None
     chain: Chain = ()
+
+    def __post_init__(self) -> None:
+        if self.chain and isinstance(self.policy, OneStepPolicy):
+            raise ConfigError("a one-step policy takes no guidance: it has no steps to guide. Leave the chain out")
 
     def start(self, episodes: int, limit: float) -> Array:
         """What is left of the limit, `[B]`."""
         return np.full(episodes, limit, np.float64)
 
     def act(self, obs: Array, state: Any, generator: torch.Generator) -> tuple[Array, Any]:
-        budget = self.policy.config.budget
+        budget = self.policy.budget
         seen = with_budget(obs, state, budget) if budget > 0 else obs
+        if isinstance(self.policy, OneStepPolicy):
+            return self.policy.act(seen, generator, pick=self.pick), state
         return self.policy.act(seen, generator, pick=self.pick, chain=self.chain), state
 
     def record(self, state: Any, rewards: Array, costs: Array) -> Array:

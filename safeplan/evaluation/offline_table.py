@@ -135,12 +135,14 @@ def _aims(
 
     def best(task: str, method: str) -> bool | None:
         others = [m for name in planned for t, _, m in [name.partition("/")] if t == task and m != method]
-        if not all(complete(task, m) for m in (method, *others)):
+        if safe(task, method) is False:
+            return False
+        if not complete(task, method):
             return None
         mine = at[task, method]["scaled"]["estimate"]
-        return safe(task, method) is True and all(
-            at[task, m]["scaled"]["estimate"] <= mine for m in others if safe(task, m)
-        )
+        if any(at[task, m]["scaled"]["estimate"] > mine for m in others if complete(task, m) and safe(task, m)):
+            return False
+        return True if all(complete(task, m) or safe(task, m) is False for m in others) else None
 
     def clear(task: str, method: str) -> bool | None:
         if not (complete(task, method) and complete(task, parity)):

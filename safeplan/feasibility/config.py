@@ -22,6 +22,8 @@ BEFORE = {  # settings that came later, and what the code before them did: for c
     "lead": 0,
     "recovery": 0.0,
     "condition_dropout": 0.0,
+    "returns": 1.0,
+    "threshold": 0.0,
 }
 
 
@@ -74,6 +76,8 @@ class FisorConfig:
     reward_clip: float = 100.0
 
     candidates: int = 16  # actions drawn per state
+    returns: float = 1.0  # to act for, with `condition_dropout`: share of the log's rows that earn no more
+    threshold: float = 0.0  # up to which Q_h counts as feasible when acting; see `calibrate` for one with a promise
     pick: str = "maxq_feasible"  # most Q where Q_h <= 0, else least Q_h (official: minqc, least Q_h always) | maxq
     compile: bool = False  # torch.compile the networks
     precision: str = "float32"  # of products in training: float32 | tf32 (GPU) | bfloat16 (the actor's; see `products`)
@@ -90,11 +94,11 @@ class FisorConfig:
             "fisor",
             {
                 "inside (0, 1)": "gamma tau_reward tau_feasible",
-                "in (0, 1]": "target_rate ema_rate",
+                "in (0, 1]": "target_rate ema_rate returns",
                 "in [0, 1)": "dropout recovery condition_dropout",
                 "positive": "lr cost_clip reward_clip",
                 "not negative": "cost_temperature reward_temperature cost_clip_low budget critic_lr",
-                "finite": "violating satisfying",
+                "finite": "violating satisfying threshold",
                 "count": "batch actor_steps hidden actor_width actor_blocks steps candidates",
                 "count or 0": "actor_decay_steps critic_rows lead",
             },

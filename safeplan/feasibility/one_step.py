@@ -65,6 +65,11 @@ class OneStepPolicy:
         self.net = (net or MLP(*sizes, torch.nn.GELU)).to(teacher.device)
         self._choose = torch.compile(OneStepPolicy._choice) if teacher.config.compile else OneStepPolicy._choice
 
+    @property
+    def budget(self) -> float:
+        """The teacher's."""
+        return self.teacher.budget
+
     def map(self, obs: Tensor, noise: Tensor) -> Tensor:
         """Action `[B, A]` in [-1, 1] for encoded observations `[B, S]` and noise `[B, A]`."""
         return self.net(torch.cat([obs, noise], -1)).clamp(-1.0, 1.0)

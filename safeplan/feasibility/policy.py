@@ -1,6 +1,7 @@
 """What a trained FISOR is asked: values, weights, and which action to take [fisor]."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -60,8 +61,6 @@ class FisorPolicy:
         self.config = c = config or FisorConfig()
         self.obs_size, self.act_size, self.device = obs_size, act_size, torch.device(device)
         self.reward_scale = 1.0  # V and Q are in rewards of the log times this
-        self.returns = 1.0  # share of the log's rows to do better than, where the actor is told (`condition_dropout`)
-        self.threshold = 0.0  # actions with Q_h up to this count as feasible; see `calibrate` for one with a promise
         self.normalizer = normalizer or Normalizer.identity(obs_size)
         if len(self.normalizer.mean) != obs_size:
             raise ShapeError(f"fisor: normalizer has {len(self.normalizer.mean)} entries, observations have {obs_size}")
@@ -74,6 +73,29 @@ class FisorPolicy:
         self._actor_ema = cast(FisorMLP, self.nets["actor_ema"])
         compiled = torch.compile if c.compile else lambda f: f
         self._ancestral, self._choose = compiled(ancestral), compiled(FisorPolicy._choice)
+
+    @property
+    def budget(self) -> float:
+        """Largest cost limit served; 0: its states hold no budget."""
+        return self.config.budget
+
+    @property
+    def threshold(self) -> float:
+        """`config.threshold`; may be set. ConfigError: not finite."""
+        return self.config.threshold
+
+    @threshold.setter
+    def threshold(self, value: float) -> None:
+        self.config = replace(self.config, threshold=value)
+
+    @property
+    def returns(self) -> float:
+        """`config.returns`; may be set. ConfigError: outside (0, 1]."""
+        return self.config.returns
+
+    @returns.setter
+    def returns(self, value: float) -> None:
+        self.config = replace(self.config, returns=value)
 
     def denoiser(self, name: str) -> Denoiser:
         """`actor` or `actor_ema` as a denoiser of actions."""

@@ -73,6 +73,6 @@ def return_ranks(log: Log, done: np.ndarray, gamma: float) -> Tensor:
     weights, mean = np.where(done, 1.0 / (1.0 - gamma), 1.0), np.empty(len(log))
     for a, b in log.episodes:
         backwards = np.stack([log.rewards[a:b], weights[a:b]])[:, ::-1]
-        earned, weight = lfilter([1.0], [1.0, -gamma], backwards)[:, ::-1]
+        earned, weight = np.asarray(lfilter([1.0], [1.0, -gamma], backwards))[:, ::-1]
         mean[a:b] = earned / weight
     return torch.from_numpy((rankdata(mean, method="max") / len(log)).astype(np.float32))

@@ -74,7 +74,9 @@ def test_what_missing_seeds_could_change_stays_open():
     found = verdicts(table({"parity": 20, "mine": 40, "rival": 30}, skip=skip))
     assert found[SAFE][0] is True and found[BEST] == (None, {"A": None, "B": True}) and found[CLEAR][0] is True
     gone = verdicts(table({"parity": 20, "mine": 40, "rival": 30}, {"mine": 11.0}, skip={("A/mine", 1), ("B/mine", 1)}))
-    assert gone[SAFE][0] is False and gone[BEST][0] is None  # one seed above the limit settles the first
+    assert gone[SAFE][0] is gone[BEST][0] is False  # one seed above the limit settles both
+    beaten = verdicts(table({"parity": 20, "mine": 40, "rival": 90}, skip={("A/parity", 1), ("B/rival", 1)}))
+    assert beaten[BEST] == (False, {"A": False, "B": None})  # whatever the missing seed of another method brings
 
 
 def test_pictures_of_every_kind_of_method(tmp_path):

@@ -10,6 +10,8 @@ from safeplan.errors import ConfigError, ShapeError
 from safeplan.evaluation.actors import FisorActor, Memoryless
 from safeplan.evaluation.rollout import rollout
 from safeplan.feasibility import FisorConfig, FisorPolicy
+from safeplan.feasibility.one_step import OneStepConfig, OneStepPolicy
+from safeplan.guidance import CFG
 
 
 class Walk(gym.Env):
@@ -82,6 +84,11 @@ def test_fisor_counts_what_is_left_of_the_limit():
     np.testing.assert_allclose(seen[0][:, 2], 0.4)
     assert (np.diff([o[:, 2] for o in seen], axis=0) <= 0).all()
     assert found.returns.shape == (4,)
+    fast, before = OneStepPolicy(policy, OneStepConfig(hidden=8, layers=1, candidates=2)), len(seen)
+    rollout([Walk() for _ in range(4)], FisorActor(fast), episodes=4, limit=4.0, seed=0, max_steps=20)
+    assert len(seen) > before and all(o.shape == (4, 3) for o in seen[before:])
+    with pytest.raises(ConfigError, match="a one-step policy takes no guidance"):
+        FisorActor(fast, chain=[CFG(2.0)])
     hard = FisorPolicy(2, 1, replace(small, budget=0.0))
     rollout([Walk()], FisorActor(hard, pick="minqc"), episodes=1, limit=4.0, seed=0, max_steps=3)
     again = [rollout([Walk()], Memoryless(hard), episodes=2, limit=0, seed=1, max_steps=9).returns for _ in range(2)]

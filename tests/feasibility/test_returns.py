@@ -7,13 +7,14 @@ import pytest
 import torch
 
 from safeplan.data import Log
-from safeplan.errors import CapabilityError, ConfigError
-from safeplan.feasibility import Fisor, FisorConfig, columns
-from safeplan.feasibility.one_step import teacher_map
+from safeplan.errors import CapabilityError, CheckpointError, ConfigError
+from safeplan.feasibility import Fisor, FisorConfig, columns, with_budget
+from safeplan.feasibility.one_step import OneStepConfig, teacher_map
 from safeplan.feasibility.prepare import return_ranks
 from safeplan.guidance import CFG, Barrier
 from safeplan.rng import torch_rng
 from safeplan.training import fisor_from_log, load, train
+from safeplan.training.one_step import one_step_from_log
 
 SMALL = FisorConfig(batch=64, hidden=16, actor_width=16, actor_blocks=1, candidates=4, condition_dropout=0.25)
 
@@ -102,6 +103,25 @@ def test_updates_depend_on_the_generator_and_on_the_returns():
     assert not torch.equal(actor({}), actor({"condition_dropout": 0.5}))
 
 
+def test_with_budgets_and_what_a_distilled_policy_remembers(tmp_path):
+    """Ranks do not look at the budget; a one-step policy is that of the return its teacher was told."""
+    log = two_drivers(200)
+    learner, source = fisor_from_log(log, replace(SMALL, budget=5.0))
+    assert {"costs", "returns"} <= set(source.batch(0, 0))
+    train(learner, source, tmp_path / "teacher", updates=2, seed=0, checkpoint_every=2)
+    teacher, obs = load(tmp_path / "teacher"), with_budget(np.zeros((4, 1)), np.full(4, 2.0), 5.0)
+    assert np.isfinite(teacher.act(obs, torch_rng(0), chain=[CFG(2.0)])).all()
+    found = {}
+    for returns in (1.0, 0.3):
+        teacher.returns = returns
+        fast, states = one_step_from_log(log, teacher, OneStepConfig(hidden=8, layers=1, batch=16))
+        train(fast, states, tmp_path / str(returns), updates=1, seed=0, checkpoint_every=1)
+        found[returns] = load(tmp_path / str(returns))
+        assert found[returns].teacher.returns == returns and found[returns].budget == 5.0
+    with pytest.raises(CheckpointError):  # the run was begun with another teacher
+        train(fast, states, tmp_path / "1.0", updates=2, seed=0, checkpoint_every=1)
+
+
 def test_refusals():
     agent = Fisor(3, 2, replace(SMALL, condition_dropout=0.0))
     with pytest.raises(CapabilityError, match="null"):
@@ -110,3 +130,8 @@ def test_refusals():
         ConfigError, match=r"fisor.condition_dropout is 1.0, expected a number of at least 0 and below 1"
     ):
         FisorConfig(condition_dropout=1.0)
+    for value in (2.0, float("nan"), 0.0):
+        with pytest.raises(ConfigError, match=rf"fisor.returns is {value}, expected a number above 0 and at most 1"):
+            agent.returns = value
+    with pytest.raises(ConfigError, match=r"fisor.threshold is inf, expected a finite number"):
+        agent.threshold = float("inf")

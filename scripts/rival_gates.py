@@ -1,0 +1,145 @@
+"""Have the rivals of dsrl_table.py learned what their kind can? Each is flown without a limit; resumable.
+
+    python scripts/dsrl_table.py --suite bullet              trains the clones, and those that take any limit
+    python scripts/rival_gates.py                            trains the others once more, without a limit: half an hour
+    python scripts/rival_gates.py --tasks BallCircle --methods 'BC;CPQ'
+    python scripts/rival_gates.py --summary                  no job: the table of the rows that are there
+
+BC must come within a tenth of the log's spread of returns of the mean of the log, BC-Safe of that of the episodes that
+it was shown; any other rival must reach nine tenths of the way from the log's worst return to the mean of its best
+tenth. Updates, seed 0 and log are those of the table: what fails here is weak on this log within its CPU time, which
+the comparison should be read with. Writes rival_gates.study.jsonl (a line per job) and rival_gates.json to results/.
+"""
+
+import argparse
+import math
+import os
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+from dsrl_bench import Bench
+from dsrl_methods import METHODS, SUITES, planned
+
+SUITE = "bullet"
+KINDS = {"gate": dict, "updates": int, "log": str}  # what a row must hold
+
+
+class Gates:
+    """One job: a rival trained and flown without a limit, and what `gate` says. `bench`: that of the table."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+        self.free = Free(replace(bench.suite, limits=(math.inf,)), bench.data, bench.runs)
+
+    def __call__(self, planner: str, seed: int) -> dict[str, Any]:
+        from safeplan.baselines.offline.gate import gate
+        from safeplan.data.dsrl import TASKS
+        from safeplan_envs import dsrl
+
+        task, _, method = planner.partition("/")
+        rival = METHODS[method].rival
+        bench = self.bench if rival == "bc_safe" else self.free
+        limit, log = bench.suite.limits[0], bench.log(task)
+        t = bench.trained(task, method, seed)
+        envs = [dsrl.make(TASKS[task].id) for _ in range(bench.suite.episodes)]
+        try:
+            flight = bench.flown(envs, task, t.policy, limit, seed)
+        finally:
+            for env in envs:
+                env.close()
+        g = gate(rival, log, np.array(flight["returns"]), limit=limit)
+        needed = [v if math.isfinite(v) else None for v in g.needed]
+        found = {"passed": g.passed, "reached": g.reached, "needed": needed, "reference": g.reference}
+        return {"gate": found, "updates": t.updates, "log": log.digest(), "flight": flight}
+
+
+class Free(Bench):
+    """The table's bench without a limit: rivals that are trained for one are trained again, in folders of their own."""
+
+    def folder(self, task: str, method: str, seed: int) -> Path:
+        from importlib import import_module
+
+        from safeplan.baselines.offline import TABLE
+
+        found = super().folder(task, method, seed)
+        module, cls = TABLE[METHODS[method].rival]
+        limited = getattr(import_module(module), cls).limited
+        return found.with_name(f"{found.name}_without_limit") if limited else found
+
+
+def summarise(header: dict[str, Any], rows: list[dict[str, Any]], plan: dict[str, list[int]]) -> dict[str, Any]:
+    """Rows of the table, in its order."""
+    found = {r["planner"]: r for r in rows}
+    shown = []
+    for name in plan:
+        task, _, method = name.partition("/")
+        row = {"task": task, "rival": method, "passed": "not run"}
+        if r := found.get(name):
+            g = r["gate"]
+            low, high = g["needed"]
+            between = f"{low:.0f} to {high:.0f}" if high is not None else f"at least {low:.0f}"
+            row |= {"passed": "yes" if g["passed"] else "**no**", "return": g["reached"], "needed": between}
+            row |= {"updates": r["updates"]}
+        shown.append(row)
+    passed = sum(r["gate"]["passed"] for r in found.values())
+    note = f"{passed} of {len(found)} passed. Seed 0, {header['settings'].get('episodes')} episodes, simulated logs."
+    return {**header, "rows": shown, "note": note}
+
+
+def main(argv: list[str] | None = None) -> int:
+    from safeplan.errors import SafeplanError
+    from safeplan.evaluation.shared_study import held, share_study
+    from safeplan.evaluation.study import read_study
+    from safeplan.strict_json import write
+
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--tasks", help="some of them, separated by commas")
+    p.add_argument("--methods", help="some of them, separated by semicolons")
+    p.add_argument(
+        "--updates", type=int, help="of every FISOR of the table, which rivals' follow; default: the suite's"
+    )
+    p.add_argument("--episodes", type=int, help="flown; default: the suite's")
+    p.add_argument("--data", type=Path, default=Path("runs/data/dsrl_like"))
+    p.add_argument("--runs", type=Path, default=Path("runs/dsrl_table"))
+    p.add_argument("--out", type=Path, default=Path("results"))
+    p.add_argument("--summary", action="store_true", help="run no job")
+    a = p.parse_args(argv)
+    suite = SUITES[SUITE]
+    suite = replace(suite, updates=a.updates or suite.updates, episodes=a.episodes or suite.episodes)
+    plan = {n: [0] for n in planned(suite, list(suite.tasks), [], None) if METHODS[n.partition("/")[2]].rival}
+    tasks = a.tasks.split(",") if a.tasks else list(suite.tasks)
+    methods = a.methods.split(";") if a.methods else [m for m in METHODS if METHODS[m].rival]
+    todo = [(n, 0) for n in plan if n.partition("/")[0] in tasks and n.partition("/")[2] in methods]
+    if not todo:
+        p.error(f"no rival {methods} is planned for {tasks}: choose from {', '.join(plan)}")
+    kept = a.out / "rival_gates.study.jsonl"
+    try:
+        work = Gates(Bench(suite, a.data, a.runs / SUITE))
+        settings = {"suite": SUITE, "updates": suite.updates, "episodes": suite.episodes}
+        if a.summary:
+            header, rows = read_study(kept, KINDS)
+        else:
+            tell = lambda text: print(time.strftime("%H:%M:%S"), text, flush=True)  # noqa: E731
+            header, rows = share_study(work, todo, kept, settings, work.free.claim, kinds=KINDS, tell=tell)
+        with held(a.runs / SUITE / ".gates"):
+            summary = summarise(header, rows, plan)
+            write(a.out / "rival_gates.json", summary)
+    except SafeplanError as e:
+        print(f"error: {e}", file=sys.stderr)
+        return 2
+    for row in summary["rows"]:
+        print(f"{row['task']}/{row['rival']}: passed {row['passed'].strip('*')}"
+              + (f", {row['return']:.1f}, needed {row['needed']}" if "return" in row else ""))  # fmt: skip
+    print(f"results: {a.out / 'rival_gates.json'}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

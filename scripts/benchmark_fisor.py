@@ -5,13 +5,15 @@
   python scripts/benchmark_fisor.py --quick          # a few rounds, nothing compiled
 
 The update is the official one: batch 2048, two actor steps on half of it each, critics on 256 rows, no row skipped.
-Floor: the matrix products that one update executes, forward and backward, recorded as it runs, and run again alone on
-the same operands, precision, device and threads (on a GPU as a graph). Everything is timed in turn, round by round; on
-one CPU thread in CPU time, so that other load on the machine counts little. Ratios are medians over paired rounds.
-Narrow: an actor of half the official width, as the table of offline methods trains; no aim is judged by it.
+Floor: the matrix products that one update executes, forward and backward, or one choice of actions, recorded as it
+runs, and run again alone on the same operands, precision, device and threads (on a GPU as a graph). Everything is timed
+in turn, round by round; on one CPU thread in CPU time, so that other load on the machine counts little. Ratios are
+medians over paired rounds. Narrow: an actor of half the official width, as the table of offline methods trains; no aim
+is judged by it. Whether the one-step policy is as good as it is fast is read from results/dsrl_bullet.json.
 """
 
 import argparse
+import json
 import os
 import time
 from collections.abc import Callable
@@ -101,14 +103,13 @@ class Clock:
 
 
 class Floor:
-    """The products of one update alone, in the precision of `config`."""
+    """The products of one call of `work` alone, in the precision of `config`. It is called once before."""
 
-    def __init__(self, log: Log, config: FisorConfig, device: str, seed: int) -> None:
-        learner, source = fisor_from_log(log, replace(config, compile=False, graph="off"), seed=seed, device=device)
-        recorder, generator = Recorder(), torch_rng(seed, "floor")
-        learner.update(source.batch(0, seed), generator)
+    def __init__(self, work: Callable[[], Any], config: FisorConfig, device: str) -> None:
+        recorder = Recorder()
+        work()
         with recorder:
-            learner.update(source.batch(1, seed), generator)
+            work()
         self.flops, self.clock, calls = recorder.flops(), Clock(device), recorder.calls
         calls = [(f, tuple(a.detach() if isinstance(a, torch.Tensor) else a for a in args), k) for f, args, k in calls]
         self.operands = calls  # a graph does not keep what it reads
@@ -124,7 +125,7 @@ class Floor:
 
     @torch.no_grad()
     def seconds(self, count: int) -> float:
-        """Per update."""
+        """Per call."""
         begin = self.clock()
         for _ in range(count):
             self.run()
@@ -185,7 +186,9 @@ def measure(
     name: str, log: Log, config: FisorConfig, device: str, args: argparse.Namespace
 ) -> tuple[Variant, dict[str, Any]]:
     """A variant and its row: an update and its floor, and actions, timed in turn."""
-    v, floor = Variant(log, config, device, args.seed), Floor(log, config, device, args.seed)
+    v, plain = (Variant(log, c, device, args.seed) for c in (config, replace(config, compile=False, graph="off")))
+    floor = Floor(lambda: plain.update(1), config, device)
+    floors = {n: Floor(lambda n=n: plain.act(plain.agent, 1, n), config, device) for n in (1, 20)}
     graph = isinstance(v.agent, GraphedFisor)
     count = args.gpu_updates if device == "cuda" else args.updates
     few = max(args.acts // 5, 1)
@@ -194,6 +197,8 @@ def measure(
         "floor": lambda: floor.seconds(count),
         "act_1": lambda: v.act(v.agent, args.acts, 1),
         "act_20": lambda: v.act(v.agent, few, 20),
+        "act_floor_1": lambda: floors[1].seconds(args.acts),
+        "act_floor_20": lambda: floors[20].seconds(few),
         "one_step_1": lambda: v.act(v.one_step, args.acts, 1),
         "one_step_20": lambda: v.act(v.one_step, few, 20),
     }
@@ -203,7 +208,8 @@ def measure(
     for n in (1, 20):
         v.act(v.agent, 3, n)
         v.act(v.one_step, 3, n)
-    floor.seconds(1)
+    for f in (floor, *floors.values()):
+        f.seconds(1)
     times: dict[str, list[float]] = {k: [] for k in work}
     for _ in tqdm(range(args.rounds), desc=f"{device} {name}", disable=None):
         for key, run in work.items():
@@ -215,6 +221,8 @@ def measure(
         row["kernels alone ms"] = ms["replay"]
     row |= {"products ms": ms["floor"], "TFLOP/s of products": floor.flops / ms["floor"] / 1e9}
     row |= {"action ms": ms["act_1"], "20 actions ms": ms["act_20"], "one-step action ms": ms["one_step_1"]}
+    row |= {"action over its floor": paired("act_1", "act_floor_1")}
+    row |= {"20 actions over theirs": paired("act_20", "act_floor_20")}
     row |= {"20 one-step actions ms": ms["one_step_20"], "one step faster": paired("act_1", "one_step_1")}
     row |= {"candidates": v.agent.config.candidates, "one-step candidates": v.one_step.config.candidates}
     row |= {"one step faster, 20": paired("act_20", "one_step_20"), "GFLOP": floor.flops / 1e9}
@@ -255,9 +263,30 @@ def aims(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
+def quality(path: Path) -> list[dict[str, Any]]:
+    """Is the one-step policy as good as what it imitates? From the table of offline methods, where it is run."""
+    if not path.is_file():
+        return []
+    table = json.loads(path.read_text())
+    at = {(c["task"], c["method"]): c for c in table["cells"] if c["limit"] == table["limits"][0]}
+    pairs = {t: (at.get((t, "FISOR")), at.get((t, "FISOR, one step"))) for t in table["logs"]}
+    lacking = {}
+    for task, (slow, fast) in pairs.items():
+        if slow is None or fast is None:
+            return []
+        cheap = fast["cost"]["estimate"] <= max(1.0, slow["cost"]["estimate"])
+        if not (cheap and fast["return"]["estimate"] >= slow["return"]["low"]):
+            both = (f"{c['return']['estimate']:.0f} at {c['cost']['estimate']:.2f} of the limit" for c in (fast, slow))
+            lacking[task] = " against ".join(both)
+    note = f"{len(pairs) - len(lacking)} of {len(pairs)} tasks"
+    note += "".join(f"; {task} {what}" for task, what in lacking.items())
+    return [{"aim": "at equal return and cost on every task", "met": not lacking, "note": note}]
+
+
 def save(rows: list[dict[str, Any]], device: str, args: argparse.Namespace) -> list[dict[str, Any]]:
     """Write the rows so far; the aims, judged."""
     judged = aims(rows)
+    judged += quality(Path("results/dsrl_bullet.json"))
     gpu = torch.cuda.get_device_name() if device == "cuda" else None
     said = "; ".join(f"{a['aim']}: {'met' if a['met'] else 'MISSED'}, {a['note']}" for a in judged)
     where = gpu or f"{torch.get_num_threads()} thread(s); narrow: an actor of half the width"

@@ -22,8 +22,8 @@ class Trained(NamedTuple):
 class Bench:
     """Everything that jobs share: logs, runs, CPU budgets. One per process."""
 
-    def __init__(self, suite: Suite, data: Path, runs: Path) -> None:
-        self.suite, self.data, self.runs = suite, data, runs
+    def __init__(self, suite: Suite, data: Path, runs: Path, device: str = "cpu") -> None:
+        self.suite, self.data, self.runs, self.device = suite, data, runs, device
         self._logs: dict[str, Any] = {}
 
     def log(self, task: str) -> Any:
@@ -61,12 +61,14 @@ class Bench:
 
         m = METHODS[method]
         if m.rival:
-            return offline.make(m.rival, self.log(task), self.suite.limits[0], seed=seed, **m.settings)
+            return offline.make(
+                m.rival, self.log(task), self.suite.limits[0], seed=seed, device=self.device, **m.settings
+            )
         if m.act == "one_step":
             return one_step_from_log(self.log(task), self.trained(task, m.of, seed).policy, seed=seed)
         budget = {"budget": max(self.suite.limits)} if m.every_limit else {}
         config = (official if m.official else FisorConfig)(**{**SMALL, **(m.train or {}), **budget})
-        return fisor_from_log(self.log(task), config, seed=seed)
+        return fisor_from_log(self.log(task), config, seed=seed, device=self.device)
 
     def trained(self, task: str, method: str, seed: int) -> Trained:
         """The method's policy, trained as far as it must be. ConfigError: it is trained further already."""
@@ -82,7 +84,9 @@ class Bench:
         last = train(learner, source, folder, updates=count, seed=seed, checkpoint_every=every, keep=keep)
         if int(last.name) > count:  # of a longer study: its row would say less than was trained
             raise ConfigError(f"{folder} has {int(last.name)} updates, and {count} are asked for; give another --runs")
-        return Trained(load(folder), count, count - int(before.name if before else 0), time.process_time() - began)
+        return Trained(
+            load(folder, self.device), count, count - int(before.name if before else 0), time.process_time() - began
+        )
 
     def count(self, task: str, method: str, learner: Any, source: Any) -> int:
         """Updates: given for FISORs; as many as take the same CPU time for the others, measured once and kept."""
@@ -158,7 +162,7 @@ class Bench:
 
         points = []
         for path in sorted((self.folder(task, method, seed) / "checkpoints").glob("[0-9]*"))[:-1]:
-            actor = self.actor(task, method, load(path / "model.safetensors"))
+            actor = self.actor(task, method, load(path / "model.safetensors", self.device))
             flight = self.flown(envs, task, actor, self.suite.limits[0], seed)
             points.append({"update": int(path.name), **flight})
         return points
@@ -175,18 +179,26 @@ class Bench:
 
 
 def seconds_per_update(learner: Any, source: Any, count: int = 20) -> float:
-    """CPU seconds of an update, the first few left out; the learner is as it was afterwards."""
+    """CPU seconds of an update, the wall's on a GPU, the first few left out; the learner is as it was afterwards."""
     import copy
 
+    import torch
+
     from safeplan.rng import torch_rng
+
+    def clock() -> float:
+        if next(iter(source.batch(0, 0).values())).device.type != "cuda":
+            return time.process_time()
+        torch.cuda.synchronize()
+        return time.perf_counter()
 
     state = copy.deepcopy(learner.state_dict())
     for i in range(3):
         learner.update(source.batch(i, 0), torch_rng(0, "measure", i))
-    began = time.process_time()
+    began = clock()
     for i in range(count):
         learner.update(source.batch(i, 0), torch_rng(0, "measure", i))
-    spent = (time.process_time() - began) / count
+    spent = (clock() - began) / count
     learner.load_state_dict(state)
     return spent
 

@@ -40,6 +40,7 @@ METHODS = {
     "FISOR, raw weights": Method(train={"normalize_weights": False}),
     "FISOR, squared loss": Method(train={"feasibility_loss": "squared"}),
     "FISOR, reward of all rows": Method(train={"reward_rows": "all"}),
+    "FISOR, critics on an eighth": Method(train={"critic_rows": 32}),  # as official: 256 of 2,048
     "FISOR, lead of 3": Method(train={"lead": 3}),
     "FISOR, no recovery": Method(train={"recovery": 0.0}),
     "FISOR, slow critics": Method(train={"target_rate": 0.005, "critic_lr": 0.0}),

@@ -100,7 +100,9 @@ def written(work: Bench, name: str, header: dict[str, Any], rows: list[Any], out
 
 
 def main(argv: list[str] | None = None, bench: Callable[..., Any] = Bench) -> int:
+    from safeplan.build.tasks import device
     from safeplan.errors import SafeplanError
+    from safeplan.evaluation.offline_markdown import offline_aims, offline_sizes
     from safeplan.evaluation.shared_study import held, share_study
     from safeplan.evaluation.study import read_study
     from safeplan.feasibility import FisorConfig, official
@@ -116,6 +118,7 @@ def main(argv: list[str] | None = None, bench: Callable[..., Any] = Bench) -> in
     p.add_argument("--data", type=Path, default=Path("runs/data/dsrl_like"))
     p.add_argument("--runs", type=Path, default=Path("runs/dsrl_table"))
     p.add_argument("--out", type=Path, default=Path("results"))
+    p.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="that networks train and act on")
     p.add_argument("--summary", action="store_true", help="run no job; write table and pictures of the rows there are")
     a = p.parse_args(argv)
     suite = SUITES[a.suite]
@@ -128,7 +131,8 @@ def main(argv: list[str] | None = None, bench: Callable[..., Any] = Bench) -> in
     suite = replace(suite, updates=a.updates or suite.updates, episodes=a.episodes or suite.episodes)
     kept = a.out / f"{name}.study.jsonl"
     try:
-        work = bench(suite, a.data, a.runs / a.suite)
+        device(a.device)
+        work = bench(suite, a.data, a.runs / a.suite, a.device)
         settings = {"suite": a.suite, "updates": suite.updates, "episodes": suite.episodes}
         settings |= {"limits": list(suite.limits)}
         settings |= {"fisor": stored(FisorConfig(**SMALL)), "official": stored(official(**SMALL))}
@@ -139,13 +143,13 @@ def main(argv: list[str] | None = None, bench: Callable[..., Any] = Bench) -> in
         if not a.summary:
             todo = jobs(planned(suite, tasks, methods, a.seeds))
             tell = lambda text: print(time.strftime("%H:%M:%S"), text, flush=True)  # noqa: E731
-            header, rows = share_study(work, todo, kept, settings, work.claim, kinds=KINDS, tell=tell)
+            header, rows = share_study(work, todo, kept, settings, work.claim, kinds=KINDS, device=a.device, tell=tell)
         with held(a.runs / a.suite / ".table"):
             summary = written(work, name, header, rows, a.out)
     except SafeplanError as e:
         print(f"error: {e}", file=sys.stderr)
         return 2
-    print(shown(summary))
+    print(shown(summary), offline_sizes(summary["settings"]), offline_aims(summary["aims"]), sep="\n\n")
     print(f"results: {a.out / f'{name}.json'}")
     return 0
 

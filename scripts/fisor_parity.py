@@ -7,6 +7,7 @@ leaf; exit 1 when one exceeds 1e-5. Default file: the trimmed one of the tests. 
 """
 
 import argparse
+import os
 import sys
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # waiting threads spin otherwise
 
 import numpy as np
 import torch

@@ -24,6 +24,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # waiting threads spin otherwise
+
 import numpy as np
 
 HASHES = Path(__file__).parent / "data" / "dsrl_like.json"

@@ -28,6 +28,7 @@ USES["sample"] = ("model", "guidance")
 USES["density"] = ("system",)
 PRESETS = {"fisor_official": "fisor"}  # other values of a kind's settings
 GIVEN = {"verify": ["plan=p.json"], "data_check": ["path=x.hdf5"], "data_import": ["source=x.csv", "out=x.hdf5"]}
+GIVEN["data_estimate"] = ["path=x.hdf5", "run=runs/x"]
 NEEDS = {"data=file": ["data.path=x.hdf5"], "data=dsrl": ["data.task=BallCircle"]}
 NEEDS |= {f"policy={p}": ["policy.limit=10"] for p in schema.LIMITED} | {"policy=one_step": ["policy.teacher=x"]}
 CHOICES = [(c, f"{g}={o}") for c, groups in USES.items() for g in groups for o in options(g)]

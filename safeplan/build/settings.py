@@ -16,6 +16,7 @@ COMMANDS = {
     "verify": schema.VerifyConfig,
     "info": schema.InfoConfig,
     "data_check": schema.DataCheckConfig,
+    "data_estimate": schema.DataEstimateConfig,
     "data_import": schema.DataImportConfig,
 }
 # settings that live beside their classes: name in the schema group -> module and class

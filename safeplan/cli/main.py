@@ -16,7 +16,7 @@ COMMANDS = {
     "evaluate": "closed-loop study of planners on the same seeds; resumable",
     "sample": "draw images of given classes with any guidance chain",
     "density": "where a system can be: how its density evolves, and how exact a probability is",
-    "data": "check a log of your own, or import one: data check | data import",
+    "data": "logs of your own: data check | data import | data estimate",
     "verify": "recompute the certificates in a plan.json",
     "info": "versions, devices, shipped weights",
 }
@@ -24,6 +24,7 @@ PARTS = {  # commands that are made of several
     "data": {
         "check": "find all faults of a log, show what is in it",
         "import": "turn CSV, NPZ, D4RL or Minari into a log",
+        "estimate": "what a policy would return and cost, from a log alone",
     }
 }
 

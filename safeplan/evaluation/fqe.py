@@ -138,7 +138,8 @@ def fqe(
         inputs(log.observations[first], chosen.begun),
     )
     signals = torch.from_numpy(getattr(log, signal)).to(device)
-    scale = max(float(signals.std()), 1e-6)
+    size = float(signals.square().mean().sqrt())
+    scale = max(float(signals.std()), 0.1 * size) or 1.0  # a signal that hardly varies is far from 0 in its spread
     ends = (0.0, float(signals.min()), float(signals.max()))
     low, high = (end / (scale * (1 - c.gamma)) for end in (min(ends), max(ends)))
     mask = torch.from_numpy(1 - log.terminals.astype(np.float32)).to(device)

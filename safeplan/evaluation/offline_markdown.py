@@ -19,13 +19,7 @@ def offline(data: dict) -> str:
         said = f"Log of {task}: {log['episodes']} episodes with returns of {log['low']:.4g} to {log['high']:.4g}"
         said += "." if best is None else f"; the best that costs at most {limit:g} has {best:.4g}."
         parts.append(generic({"rows": rows, "note": said}))
-    found = {(c["task"], c["method"]) for c in data["cells"] if c["limit"] != limit}
-    chosen = [
-        {"limit chosen when acting: scaled return; cost / limit": f"{task}, {method}"}
-        | {f"{v:g}": offline_cell(at.get((f"{task}/{method}", v))) for v in data["limits"]}
-        for task, method in sorted(found, key=lambda k: list(data["planned"]).index("/".join(k)))
-    ]
-    parts += [generic({"rows": chosen})] if chosen else []
+    parts += offline_limits(data, at)
     overall = [
         {
             "all tasks": o["method"],
@@ -47,6 +41,26 @@ def offline(data: dict) -> str:
         "stratified bootstrap interval, which is too narrow for so few seeds."
     )
     return "\n\n".join([*parts, note])
+
+
+def offline_limits(data: dict, at: dict) -> list[str]:
+    """Every method at every limit; most act at all of them as they do at the first."""
+    first, rows = data["limits"][0], []
+    for name in data["planned"]:
+        if (name, first) not in at:
+            continue
+        cells = [at[name, v] for v in data["limits"] if (name, v) in at]
+        blind = len(cells) < len(data["limits"])
+        if blind:  # the same flights, and another limit to divide their costs by
+            c = at[name, first]
+            costs = [{k: v * first / limit for k, v in c["cost"].items()} for limit in data["limits"]]
+            cells = [{**c, "cost": cost} for cost in costs]
+        row = {"return, scaled by the log's extremes; cost / limit": name.replace("/", ", ")}
+        row |= {f"{v:g}": offline_cell(c) for v, c in zip(data["limits"], cells, strict=True)}
+        mean = sum(c["cost"]["estimate"] for c in cells) / len(cells)
+        rows.append(row | {"mean cost / limit": f"{mean:.2f}", "told the limit": "no" if blind else "yes"})
+    told = f"Not told the limit: made for {first:g} or for no cost at all, the same flights in every column."
+    return [generic({"rows": rows, "note": told})] if len(data["limits"]) > 1 and rows else []
 
 
 def offline_short(data: dict) -> str:

@@ -263,6 +263,19 @@ class DataCheckConfig:
 
 
 @dataclass
+class DataEstimateConfig:
+    """`safeplan data estimate`"""
+
+    path: str = MISSING  # the .hdf5 log to estimate from
+    run: str = MISSING  # folder of the policy's training, or its .safetensors
+    gamma: float = 0.99  # discount of what is estimated
+    members: int = 6  # bootstrap samples of the log's episodes
+    updates: int = 4000  # of each signal's estimate
+    seed: int = 0  # of the bootstrap, the batches and the policy's actions
+    name: str = MISSING  # folder under runs/
+
+
+@dataclass
 class ColumnsConfig:
     """What columns are called in a file to import; `none` says that there is none."""
 

@@ -69,7 +69,12 @@ def test_examples_in_the_help_compose(capsys, command):
     found = [shlex.split(x.split("      (")[0])[1:] for x in text.splitlines() if x.startswith("  safeplan ")]
     for argv in found:
         main([*(a for a in argv if a != "-m" and not a.startswith("seed=range")), "--cfg", "job"])
-        assert "device" in capsys.readouterr().out or command in ("verify", "data check", "data import")
+        assert "device" in capsys.readouterr().out or command in (
+            "verify",
+            "data check",
+            "data import",
+            "data estimate",
+        )
 
 
 def test_info_prints_versions_and_writes_nothing(capsys, elsewhere):

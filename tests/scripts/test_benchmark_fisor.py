@@ -1,5 +1,6 @@
 """The benchmark counts what it says it counts, and judges by the variant that an aim is about."""
 
+import json
 import runpy
 from pathlib import Path
 
@@ -28,13 +29,37 @@ def test_products_are_recorded_forward_and_backward(script):
 def test_the_floor_of_a_small_update_is_its_products(script):
     log = script["synthetic"](3000, 6, 2, 0)
     config = script["official"](batch=64, critic_rows=16, hidden=8, actor_width=8, actor_blocks=1)
-    floor = script["Floor"](log, config, "cpu", 0)
+    plain = script["Variant"](log, config, "cpu", 0)
+    floor = script["Floor"](lambda: plain.update(1), config, "cpu")
     actor = 64 * 128 + 128 * 128 + (2 + 6 + 128) * 8 + 2 * 8 * 32 + 8 * 2  # multiplications of a row, forward
     critics = 16 * (6 * 8 * (6 * 8 + 8 * 8 + 8))  # about: six heads on 16 rows
     assert 2.5 < floor.flops / (2 * (64 * actor + critics)) < 3.5  # once forward, twice back
+    acting = script["Floor"](lambda: plain.act(plain.agent, 1, 1), config, "cpu")
+    trunk = 2 * 8 * 32 + 8 * 2  # of one row and step
+    rest = 16 * 2 * (8 * 8 + 8 * 8 + 8) * 2 + 16 * 6 * 8 + 5 * (64 * 128 + 128 * 128 + 128 * 8)  # critics; first layer
+    assert 0.95 < acting.flops / (2 * (5 * 16 * (trunk + 2 * 8) + rest)) < 1.05
     v, row = script["measure"]("eager", log, config, "cpu", script["argparse"].Namespace(
         seed=0, updates=1, gpu_updates=1, acts=1, rounds=2))  # fmt: skip
     assert v.step == 4 and row["variant"] == "cpu eager" and all(x > 0 for k, x in row.items() if k != "variant")
+
+
+def test_one_step_is_judged_by_return_and_cost_too(script, tmp_path):
+    def cell(task, method, returns, cost):
+        value = {"estimate": returns, "low": returns - 5}
+        return {"task": task, "method": method, "limit": 10.0, "return": value, "cost": {"estimate": cost}}
+
+    def judged(fast):
+        cells = [cell("A", "FISOR", 100, 0.2), cell("B", "FISOR", 50, 1.5), cell("A", "FISOR, one step", *fast)]
+        cells.append(cell("B", "FISOR, one step", 60, 1.4))  # above the limit, but no dearer than its teacher
+        table = {"limits": [10.0], "logs": {"A": {}, "B": {}}, "cells": cells}
+        (tmp_path / "t.json").write_text(json.dumps(table))
+        (found,) = script["quality"](tmp_path / "t.json")
+        return found["met"], found["note"]
+
+    assert judged((96, 0.9)) == (True, "2 of 2 tasks")
+    assert judged((94, 0.1)) == (False, "1 of 2 tasks; A 94 at 0.10 of the limit against 100 at 0.20 of the limit")
+    assert judged((120, 1.1))[0] is False
+    assert script["quality"](tmp_path / "none.json") == []
 
 
 def test_aims_are_judged_by_the_rows_they_are_about(script):

@@ -29,15 +29,12 @@ def run(cfg: Config, out: Path) -> str:
     Raises:
         DataError: the log has faults; it holds all of them, in the words of `read_log`.
     """
-    from safeplan.cli.log_words import bullets, report, warned
+    from safeplan.cli.log_words import faulty, report, warned
     from safeplan.data import read_raw
-    from safeplan.strict_json import write
 
     raw = read_raw(cfg.path)
     if errors := raw.faults():
-        warnings = warned(raw.columns, raw.ignored)
-        write(out / "stats.json", {"path": cfg.path, "errors": errors, "warnings": warnings})
-        if warnings:
-            print(bullets("Warnings:", warnings).lstrip())
+        facts = {"path": cfg.path, "errors": errors}
+        faulty(raw.columns, cfg.path, out, facts, warned(raw.columns, raw.ignored))
     print(report(raw.log(), cfg.path, out, {"path": cfg.path}, raw.ignored))
     return f"results: {shown(out)}/ (log.png, stats.json)"

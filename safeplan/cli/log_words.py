@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from safeplan.data import Log, describe, hints
-from safeplan.data.describe import SHARES
+from safeplan.data.describe import SHARES, describe_columns
 from safeplan.strict_json import write
 
 
@@ -69,6 +69,22 @@ def report(log: Log, name: str, out: Path, facts: dict[str, Any], ignored: Seque
     if warnings:
         print(bullets("Warnings:", warnings))
     return f"\nThis log can be used: no errors, {count(len(warnings), 'warning')}."
+
+
+def faulty(columns: Mapping[str, Any], name: str, out: Path, facts: dict[str, Any], warnings: Sequence[str]) -> None:
+    """Print what the columns of a file with faults hold, and the warnings; write stats.json and log.png into `out`."""
+    from safeplan.evaluation.log_plot import columns_figure
+
+    table = describe_columns(columns)
+    write(out / "stats.json", {**facts, "warnings": warnings, "columns": table})
+    columns_figure(columns, out / "log.png", f"{Path(name).name}: no log as it stands")
+    wide = max(map(len, table), default=0)
+    print(f"{'':<{wide}}{'shape':>16}{'not finite':>12}{'min':>12}{'mean':>12}{'max':>12}")
+    for key, row in table.items():
+        ends = "".join(f"{row[k]:>12.4g}" if k in row else f"{'-':>12}" for k in ("min", "mean", "max"))
+        print(f"{key:<{wide}}{' x '.join(map(str, row['shape'])):>16}{row['not_finite']:>12,}{ends}")
+    if warnings:
+        print(bullets("Warnings:", warnings))
 
 
 def warned(columns: Mapping[str, Any], ignored: Sequence[str]) -> list[str]:

@@ -1,5 +1,6 @@
 """What is in a log, in numbers: episodes, returns, costs, ranges, and what FISOR would make of it."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,21 @@ def ranges(values: Array) -> dict[str, list[float]]:
     inner = np.quantile(probe.astype(np.float64), list(SHARES.values()), axis=0)
     table = dict(zip(SHARES, inner.tolist(), strict=True))
     return table | {"min": values.min(0).astype(float).tolist(), "max": values.max(0).astype(float).tolist()}
+
+
+def describe_columns(columns: Mapping[str, Array]) -> dict[str, dict[str, Any]]:
+    """Of arrays as a file has them, sound or not: shape, type, how many entries are no finite number, and the range of the rest."""
+    table = {}
+    for name, values in columns.items():
+        values = np.asarray(values)
+        numbers = values.astype(np.float64).ravel() if values.dtype.kind in "biuf" else np.zeros(0)
+        good = numbers[np.isfinite(numbers)]
+        row: dict[str, Any] = {"shape": list(values.shape), "dtype": str(values.dtype)}
+        row["not_finite"] = values.size - len(good)
+        if len(good):
+            row |= {"min": float(good.min()), "mean": float(good.mean()), "max": float(good.max())}
+        table[name] = row
+    return table
 
 
 def fisor_view(log: Log) -> dict[str, float]:

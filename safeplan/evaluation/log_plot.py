@@ -1,6 +1,7 @@
 """A picture of a log: costs and returns of its episodes, their lengths, what actions and observations cover."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,33 @@ def log_figure(log: Log, path: str | Path, title: str = "") -> Path:
     length.set(xlabel="rows of an episode", ylabel="episodes")
     _actions(actions, log)
     _observations(observations, log)
+    fig.suptitle(title, fontsize=11, x=0.01, ha="left")
+    temporary = path.with_name(f".{path.name}")
+    fig.savefig(temporary, dpi=130, format="png")
+    plt.close(fig)
+    os.replace(temporary, path)
+    return path
+
+
+def columns_figure(columns: Mapping[str, Any], path: str | Path, title: str = "") -> Path:
+    """Write a PNG with a histogram of the finite numbers of every column, for a file that is no log as it stands."""
+    import matplotlib
+
+    matplotlib.use("Agg", force=False)
+    import matplotlib.pyplot as plt
+
+    path, wide = Path(path), 4
+    rows = -(-len(columns) // wide)
+    fig, axes = plt.subplots(rows, wide, figsize=(11, 2.3 * rows), layout="constrained", squeeze=False)
+    for ax in axes.flat[len(columns) :]:
+        ax.set_axis_off()
+    for ax, (name, values) in zip(axes.flat, columns.items(), strict=False):
+        values = np.asarray(values)
+        numbers = values.astype(np.float64).ravel() if values.dtype.kind in "biuf" else np.zeros(0)
+        good = numbers[np.isfinite(numbers)]
+        ax.hist(good[:: max(1, len(good) // PROBED)], bins=40, color=BLUE)
+        bad = values.size - len(good)
+        ax.set_title(name + (f": {bad:,} not finite" if bad else ""), fontsize=9, color=RED if bad else "black")
     fig.suptitle(title, fontsize=11, x=0.01, ha="left")
     temporary = path.with_name(f".{path.name}")
     fig.savefig(temporary, dpi=130, format="png")

@@ -1,6 +1,7 @@
 """`safeplan data check` and `safeplan data import`, in process: pages, pictures, one error, nothing half written."""
 
 import json
+import re
 
 import h5py
 import numpy as np
@@ -69,9 +70,15 @@ def test_all_faults_of_a_bad_log_at_once(capsys, elsewhere):
     spoil(path, "observations", (8, 1), np.nan)
     spoil(path, "costs", 3, -2.0)
     spoil(path, "actions", (4, 0), 7.0)
-    err = refused(capsys, "data", "check", "bad.hdf5")
+    with pytest.raises(SystemExit):
+        main(["data", "check", "bad.hdf5"])
+    page, err = capsys.readouterr()
+    err = err.strip()
     assert err.startswith("safeplan data check: error: log bad.hdf5: 3 fault(s):") and len(err.splitlines()) == 4
+    assert re.search(r"^observations +19 x 3 +1 ", page, re.M) and re.search(r"^costs +19 +0 +-2 ", page, re.M)
+    assert (elsewhere / "runs" / "check_bad" / "log.png").read_bytes().startswith(b"\x89PNG")
     stats = json.loads((elsewhere / "runs" / "check_bad" / "stats.json").read_text())
+    assert stats["columns"]["actions"]["max"] == 7.0
     assert [f"  - {e}" for e in stats["errors"]] == err.splitlines()[1:]
     train = refused(capsys, "train", "policy=fisor", "data=file", "data.path=bad.hdf5")
     assert train.splitlines()[1:] == err.splitlines()[1:]  # one place for the rules

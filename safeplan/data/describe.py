@@ -44,7 +44,7 @@ def ranges(values: Array) -> dict[str, list[float]]:
 
 
 def describe_columns(columns: Mapping[str, Array]) -> dict[str, dict[str, Any]]:
-    """Of arrays as a file has them, sound or not: shape, type, how many entries are no finite number, and the range of the rest."""
+    """Of arrays as a file has them, sound or not: shape, type, entries that are no finite number, range of the rest."""
     table = {}
     for name, values in columns.items():
         values = np.asarray(values)

@@ -25,6 +25,7 @@ def offline(data: dict) -> str:
             "all tasks": o["method"],
             "tasks": f"{len(o['tasks'])} of {len(tasks)}",
             "IQM of scaled return": spread(o["scaled_iqm"]) if o["scaled_iqm"] else "not run",
+            **offline_common(o, data),
             "runs within the limit": f"{o['safe_runs']} of {o['runs']}",
         }
         for o in data["overall"]
@@ -41,6 +42,16 @@ def offline(data: dict) -> str:
         "stratified bootstrap interval, which is too narrow for so few seeds."
     )
     return "\n\n".join([*parts, note])
+
+
+def offline_common(overall: dict, data: dict) -> dict:
+    """Interquartile means over the tasks that all methods are planned for, where these are not all."""
+    if len(data["common"]) in (0, len(data["logs"])):
+        return {}
+    where = " and ".join(data["common"])
+    heads = {"scaled": f"IQM, {where}: scaled return", "cost": f"cost / {data['limits'][0]:g}"}
+    found = overall["common"]
+    return {head: spread(found[k]) if found and found[k] else "not run" for k, head in heads.items()}
 
 
 def offline_limits(data: dict, at: dict) -> list[str]:

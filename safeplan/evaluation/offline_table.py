@@ -49,13 +49,15 @@ def summarise(
     found = {name: sorted(mine, key=lambda r: r["seed"]) for name, mine in found.items()}
     cells = [c for name in names if name in found for c in _cells(name, found[name], logs, chosen_with)]
     main = [c for c in cells if c["limit"] == limits[0]]
+    common = [t for t in logs if all(f"{t}/{m}" in planned for m in _methods(list(planned)))]
     return {
         **header,
         "limits": list(limits),
         "logs": dict(logs),
         "planned": {k: len(v) for k, v in planned.items()},
         "cells": cells,
-        "overall": [_overall(m, [c for c in main if c["method"] == m]) for m in dict.fromkeys(_methods(names))],
+        "common": common,
+        "overall": [_overall(m, [c for c in main if c["method"] == m], common) for m in dict.fromkeys(_methods(names))],
         "aims": _aims(main, planned, ours, parity),
         "curves": [c for name in names if name in found for c in _curve(name, found[name], limits[0])],
     }
@@ -102,18 +104,29 @@ def _fresh(returns: Array, costs: Array) -> dict[str, Any]:
     return {"seeds": len(returns), "return": float(returns.mean()), "cost": float(costs.mean())}
 
 
-def _overall(method: str, mine: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Interquartile mean over tasks and the seeds that all have; in how many runs the mean cost is within the limit."""
-    shared = set.intersection(*(set(c["by_seed"]["seed"]) for c in mine)) if mine else set()
-    by = [dict(zip(c["by_seed"]["seed"], c["by_seed"]["scaled"], strict=True)) for c in mine]
-    scaled = np.array([[one[s] for one in by] for s in sorted(shared)])
+def _overall(method: str, mine: Sequence[Mapping[str, Any]], common: Sequence[str]) -> dict[str, Any]:
+    """Interquartile means over tasks and the seeds that all have; in how many runs the mean cost is within the limit.
+
+    `scaled_iqm` is over all tasks of the method; `common` over the tasks that all methods are planned for.
+    """
+    both = [c for c in mine if c["task"] in common]
+    whole = bool(both) and len(both) == len(common)
     return {
         "method": method,
         "tasks": [c["task"] for c in mine],
-        "scaled_iqm": stratified_bootstrap(scaled, statistic=iqm)._asdict() if shared else None,
+        "scaled_iqm": _iqm(mine, "scaled"),
+        "common": {k: _iqm(both, k) for k in ("scaled", "cost")} if whole else None,
         "safe_runs": sum(v <= 1 for c in mine for v in c["by_seed"]["cost"]),
         "runs": sum(c["seeds"] for c in mine),
     }
+
+
+def _iqm(mine: Sequence[Mapping[str, Any]], key: str) -> dict[str, float] | None:
+    """Over cells and the seeds that all of them have; None without any."""
+    shared = set.intersection(*(set(c["by_seed"]["seed"]) for c in mine)) if mine else set()
+    by = [dict(zip(c["by_seed"]["seed"], c["by_seed"][key], strict=True)) for c in mine]
+    values = np.array([[one[s] for one in by] for s in sorted(shared)])
+    return stratified_bootstrap(values, statistic=iqm)._asdict() if shared else None
 
 
 def _aims(

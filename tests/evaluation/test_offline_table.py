@@ -40,10 +40,13 @@ def test_cells_are_means_over_seeds_in_the_units_they_say():
 
 def test_seeds_count_the_same_in_whatever_order_they_were_done():
     rows = [row(f"A/{m}", s, 10 * s, 1) for m in ("mine", "rival") for s in (2, 0, 1)] + [row("B/mine", 2, 50, 1)]
-    tables = [summarise({}, r, PLAN, LOG, (10.0,), ["mine"], "parity", (0, 1)) for r in (rows, rows[::-1])]
+    plan = {k: v for k, v in PLAN.items() if k != "B/rival"}
+    tables = [summarise({}, r, plan, LOG, (10.0,), ["mine"], "parity", (0, 1)) for r in (rows, rows[::-1])]
     assert tables[0]["overall"] == tables[1]["overall"]
     mine = next(o for o in tables[0]["overall"] if o["method"] == "mine")
     assert mine["scaled_iqm"]["estimate"] == pytest.approx((0.2 + 0.5) / 2)  # of seed 2, which both tasks have
+    assert tables[0]["common"] == ["A"] and mine["common"]["scaled"]["estimate"] == pytest.approx(0.1)
+    assert mine["common"]["cost"]["estimate"] == pytest.approx(0.1) and mine["tasks"] == ["A", "B"]
     cell = next(c for c in tables[0]["cells"] if (c["task"], c["method"]) == ("A", "mine"))
     assert cell["by_seed"]["seed"] == [0, 1, 2] and cell["fresh"] == {"seeds": 1, "return": 20.0, "cost": 0.1}
 

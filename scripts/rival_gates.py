@@ -7,7 +7,7 @@
 
 BC must come within a tenth of the log's spread of returns of the mean of the log, BC-Safe of that of the episodes that
 it was shown; any other rival must reach nine tenths of the way from the log's worst return to the mean of its best
-tenth. Updates, seed 0 and log are those of the table: what fails here is weak on this log within its CPU time, which
+tenth. Updates, seeds and log are those of the table: what fails here is weak on this log within its CPU time, which
 the comparison should be read with. Writes rival_gates.study.jsonl (a line per job) and rival_gates.json to results/.
 """
 
@@ -74,22 +74,22 @@ class Free(Bench):
         return found.with_name(f"{found.name}_without_limit") if limited else found
 
 
-def summarise(header: dict[str, Any], rows: list[dict[str, Any]], plan: dict[str, list[int]]) -> dict[str, Any]:
+def summarise(header: dict[str, Any], rows: list[dict[str, Any]], planned: list[str]) -> dict[str, Any]:
     """Rows of the table, in its order."""
-    found = {r["planner"]: r for r in rows}
     shown = []
-    for name in plan:
+    for name in planned:
         task, _, method = name.partition("/")
-        row = {"task": task, "rival": method, "passed": "not run"}
-        if r := found.get(name):
+        found = sorted((r for r in rows if r["planner"] == name), key=lambda r: r["seed"])
+        shown += [{"task": task, "rival": method, "passed": "not run"}] if not found else []
+        for r in found:
             g = r["gate"]
             low, high = g["needed"]
             between = f"{low:.0f} to {high:.0f}" if high is not None else f"at least {low:.0f}"
-            row |= {"passed": "yes" if g["passed"] else "**no**", "return": g["reached"], "needed": between}
-            row |= {"updates": r["updates"]}
-        shown.append(row)
-    passed = sum(r["gate"]["passed"] for r in found.values())
-    note = f"{passed} of {len(found)} passed. Seed 0, {header['settings'].get('episodes')} episodes, simulated logs."
+            row = {"task": task, "rival": method, "passed": "yes" if g["passed"] else "**no**"}
+            row |= {"return": f"{g['reached']:.0f}", "needed": between, "seed": r["seed"], "updates": r["updates"]}
+            shown.append(row)
+    passed = sum(r["gate"]["passed"] for r in rows)
+    note = f"{passed} of {len(rows)} passed. {header['settings']['episodes']} episodes each, simulated logs."
     return {**header, "rows": shown, "note": note}
 
 
@@ -105,6 +105,7 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument(
         "--updates", type=int, help="of every FISOR of the table, which rivals' follow; default: the suite's"
     )
+    p.add_argument("--seed", type=int, default=0, help="of the training")
     p.add_argument("--episodes", type=int, help="flown; default: the suite's")
     p.add_argument("--data", type=Path, default=Path("runs/data/dsrl_like"))
     p.add_argument("--runs", type=Path, default=Path("runs/dsrl_table"))
@@ -113,10 +114,10 @@ def main(argv: list[str] | None = None) -> int:
     a = p.parse_args(argv)
     suite = SUITES[SUITE]
     suite = replace(suite, updates=a.updates or suite.updates, episodes=a.episodes or suite.episodes)
-    plan = {n: [0] for n in planned(suite, list(suite.tasks), [], None) if METHODS[n.partition("/")[2]].rival}
+    plan = [n for n in planned(suite, list(suite.tasks), [], None) if METHODS[n.partition("/")[2]].rival]
     tasks = a.tasks.split(",") if a.tasks else list(suite.tasks)
     methods = a.methods.split(";") if a.methods else [m for m in METHODS if METHODS[m].rival]
-    todo = [(n, 0) for n in plan if n.partition("/")[0] in tasks and n.partition("/")[2] in methods]
+    todo = [(n, a.seed) for n in plan if n.partition("/")[0] in tasks and n.partition("/")[2] in methods]
     if not todo:
         p.error(f"no rival {methods} is planned for {tasks}: choose from {', '.join(plan)}")
     kept = a.out / "rival_gates.study.jsonl"
@@ -136,7 +137,7 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     for row in summary["rows"]:
         print(f"{row['task']}/{row['rival']}: passed {row['passed'].strip('*')}"
-              + (f", {row['return']:.1f}, needed {row['needed']}" if "return" in row else ""))  # fmt: skip
+              + (f", {row['return']}, needed {row['needed']}" if "return" in row else ""))  # fmt: skip
     print(f"results: {a.out / 'rival_gates.json'}")
     return 0
 

@@ -150,7 +150,9 @@ def offline_aims(aims: list[dict]) -> str:
         if reached:
             said = f"reached by {'; '.join(reached)}"
         elif len(judged) < len(mine):
-            said = f"open, seeds are missing: {'; '.join(a['method'] for a in mine if a['reached'] is None)}"
+            said = "open: seeds are missing"
+            if judged:
+                said += f" of {'; '.join(a['method'] for a in mine if a['reached'] is None)}"
         else:
             said = "**not reached**"
         on = [f"{a['method']} ({', '.join(t for t, v in a['tasks'].items() if v)})" for a in mine

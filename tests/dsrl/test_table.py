@@ -152,6 +152,31 @@ def test_rivals_get_the_same_cpu_time(logs, tmp_path, one_task):
     assert work.count("BallRun", "BC", None, None) == count  # kept, not measured again
 
 
+def test_gates_of_rivals(logs, tmp_path, one_task, capsys):
+    """Clones and methods for any limit are those of the table; the others are trained again, without a limit."""
+    assert run(logs, tmp_path, ("BC-Safe", "CDT", "CPQ")) == 0
+    gates = script("rival_gates")
+    argv = ["--methods", "BC-Safe;CDT;CPQ", "--updates", "3", "--episodes", "2", "--data", str(logs)]
+    argv += ["--runs", str(tmp_path / "runs"), "--out", str(tmp_path)]
+    made = set((tmp_path / "runs").rglob("checkpoints"))
+    assert gates.main(argv) == 0
+    (more,) = set((tmp_path / "runs").rglob("checkpoints")) - made
+    assert more.parts[-3:-1] == ("CPQ", "seed_0_without_limit")
+    _, rows = read_study(tmp_path / "rival_gates.study.jsonl", gates.KINDS)
+    assert [r["planner"] for r in rows] == ["BallRun/BC-Safe", "BallRun/CPQ", "BallRun/CDT"]
+    for r in rows:
+        low, high = r["gate"]["needed"]
+        assert r["gate"]["reached"] == pytest.approx(sum(r["flight"]["returns"]) / 2)
+        assert r["gate"]["passed"] == (low <= r["gate"]["reached"] and (high is None or r["gate"]["reached"] <= high))
+    shown = json.loads((tmp_path / "rival_gates.json").read_text())["rows"]
+    assert [s["passed"] for s in shown if s["rival"] == "BC"] == ["not run"] and "at least" in shown[-2]["needed"]
+    before = (tmp_path / "rival_gates.study.jsonl").read_bytes()
+    assert gates.main(argv) == 0 and (tmp_path / "rival_gates.study.jsonl").read_bytes() == before
+    with pytest.raises(SystemExit):
+        gates.main(["--methods", "FISOR"])
+    assert "no rival ['FISOR'] is planned" in capsys.readouterr().err
+
+
 def test_refusals(logs, tmp_path, one_task, capsys):
     assert run(tmp_path, tmp_path) == 2
     assert "make one: scripts/make_dsrl_like.py BallRun" in capsys.readouterr().err

@@ -80,7 +80,9 @@ def summarise(header: dict[str, Any], rows: list[dict[str, Any]], planned: list[
     for name in planned:
         task, _, method = name.partition("/")
         found = sorted((r for r in rows if r["planner"] == name), key=lambda r: r["seed"])
-        shown += [{"task": task, "rival": method, "passed": "not run"}] if not found else []
+        if not found:
+            blank = dict.fromkeys(("return", "needed", "seed", "updates"), "-")
+            shown.append({"task": task, "rival": method, "passed": "not run"} | blank)
         for r in found:
             g = r["gate"]
             low, high = g["needed"]
@@ -137,7 +139,7 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     for row in summary["rows"]:
         print(f"{row['task']}/{row['rival']}: passed {row['passed'].strip('*')}"
-              + (f", {row['return']}, needed {row['needed']}" if "return" in row else ""))  # fmt: skip
+              + (f", {row['return']}, needed {row['needed']}" if row["return"] != "-" else ""))  # fmt: skip
     print(f"results: {a.out / 'rival_gates.json'}")
     return 0
 

@@ -43,13 +43,18 @@ def ranges(values: Array) -> dict[str, list[float]]:
     return table | {"min": values.min(0).astype(float).tolist(), "max": values.max(0).astype(float).tolist()}
 
 
+def finite(values: Array) -> Array:
+    """The finite numbers among `values` of any shape and type, `[n]` float64."""
+    values = np.asarray(values)
+    numbers = values.astype(np.float64).ravel() if values.dtype.kind in "biuf" else np.zeros(0)
+    return numbers[np.isfinite(numbers)]
+
+
 def describe_columns(columns: Mapping[str, Array]) -> dict[str, dict[str, Any]]:
     """Of arrays as a file has them, sound or not: shape, type, entries that are no finite number, range of the rest."""
     table = {}
     for name, values in columns.items():
-        values = np.asarray(values)
-        numbers = values.astype(np.float64).ravel() if values.dtype.kind in "biuf" else np.zeros(0)
-        good = numbers[np.isfinite(numbers)]
+        values, good = np.asarray(values), finite(values)
         row: dict[str, Any] = {"shape": list(values.shape), "dtype": str(values.dtype)}
         row["not_finite"] = values.size - len(good)
         if len(good):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from safeplan.data import Log
-from safeplan.data.describe import lengths, ranges, totals
+from safeplan.data.describe import finite, lengths, ranges, totals
 from safeplan.evaluation.colours import BLUE, GREY, RED, SKY
 
 PROBED = 100_000  # rows, evenly spread, in the histograms of actions
@@ -51,16 +51,14 @@ def columns_figure(columns: Mapping[str, Any], path: str | Path, title: str = ""
     import matplotlib.pyplot as plt
 
     path, wide = Path(path), 4
-    rows = -(-len(columns) // wide)
+    rows = max(1, -(-len(columns) // wide))
     fig, axes = plt.subplots(rows, wide, figsize=(11, 2.3 * rows), layout="constrained", squeeze=False)
     for ax in axes.flat[len(columns) :]:
         ax.set_axis_off()
     for ax, (name, values) in zip(axes.flat, columns.items(), strict=False):
-        values = np.asarray(values)
-        numbers = values.astype(np.float64).ravel() if values.dtype.kind in "biuf" else np.zeros(0)
-        good = numbers[np.isfinite(numbers)]
+        good = finite(values)
         ax.hist(good[:: max(1, len(good) // PROBED)], bins=40, color=BLUE)
-        bad = values.size - len(good)
+        bad = np.asarray(values).size - len(good)
         ax.set_title(name + (f": {bad:,} not finite" if bad else ""), fontsize=9, color=RED if bad else "black")
     fig.suptitle(title, fontsize=11, x=0.01, ha="left")
     temporary = path.with_name(f".{path.name}")

@@ -136,9 +136,9 @@ def offline_row(c: dict | None, limit: float, planned: int) -> dict:
     return dict(zip(columns, shown, strict=True))
 
 
-def offline_cell(c: dict | None) -> str:
+def offline_cell(c: dict) -> str:
     """Return and cost at one limit."""
-    return f"{spread(c['scaled'])}; {spread(c['cost'])}" if c else "-"
+    return f"{spread(c['scaled'])}; {spread(c['cost'])}"
 
 
 def offline_aims(aims: list[dict]) -> str:

@@ -84,6 +84,13 @@ def test_all_faults_of_a_bad_log_at_once(capsys, elsewhere):
     assert train.splitlines()[1:] == err.splitlines()[1:]  # one place for the rules
 
 
+def test_a_file_without_any_column_ends_in_one_error(capsys, elsewhere):
+    with h5py.File(elsewhere / "empty.hdf5", "w") as file:
+        file["words"] = np.array([b"a"])
+    err = refused(capsys, "data", "check", "empty.hdf5")
+    assert err.startswith("safeplan data check: error: log empty.hdf5: ")
+
+
 def test_one_file_at_a_time(capsys, elsewhere):
     for name in ("a.hdf5", "b.hdf5"):
         write_log(elsewhere / name, sample())

@@ -116,12 +116,12 @@ class Bench:
             return policy
         if m.candidates:
             policy.config = replace(policy.config, candidates=m.candidates)
-        if isinstance(policy, OneStepPolicy):
-            return Memoryless(policy)
         if m.act == "calibrated":
             policy.threshold = threshold(policy, self.log(task))
         if m.margin:
-            policy.threshold = -m.margin
+            (policy.teacher if isinstance(policy, OneStepPolicy) else policy).threshold = -m.margin
+        if isinstance(policy, OneStepPolicy):
+            return Memoryless(policy)
         barrier = lambda c: Barrier(lambda a: -m.margin - c.q_h(a), metric="identity")  # noqa: E731
         ascent = lambda c: Energy(lambda a: -c.q(a), scale=0.05, metric="identity", proximal=False)  # noqa: E731
         chains = {

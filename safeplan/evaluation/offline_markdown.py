@@ -75,12 +75,12 @@ def offline_limits(data: dict, at: dict) -> list[str]:
 
 
 def offline_short(data: dict) -> str:
-    """Methods by tasks at the limit that methods are compared at, the aims, the first picture."""
+    """Methods by tasks at the limit that methods are compared at, variants apart, the aims, the first picture."""
     limit, tasks = data["limits"][0], dict.fromkeys(name.partition("/")[0] for name in data["planned"])
     at = {(c["task"], c["method"]): c for c in data["cells"] if c["limit"] == limit}
     head = f"return; cost / {limit:g}"
     rows = []
-    for o in data["overall"]:
+    for o in (o for o in data["overall"] if o["method"] not in data["variants"]):
         row = {head: o["method"]}
         for task in tasks:
             c = at.get((task, o["method"]))
@@ -91,11 +91,13 @@ def offline_short(data: dict) -> str:
                 text += f" ({c['seeds']} of {planned} seeds)" if c["seeds"] < (planned or 0) else ""
             row[task] = text
         rows.append(row | {"runs within the limit": f"{o['safe_runs']} of {o['runs']}"})
-    s, picture = data["settings"], data["pictures"][0]
+    s, picture, tried = data["settings"], data["pictures"][0], len(data["variants"])
     note = (
         f"Simulated logs, not DSRL's: raw returns. Means over seeds of {s['episodes']} episodes each, with Student's "
         f"95 % intervals over seeds. {offline_sizes(s)} Rivals have the same CPU time."
     )
+    if tried:
+        note += f" {tried} variants of FISOR that not every task is planned for: results/README.md."
     said = [offline_aims(data["aims"]), *offline_fresh(data), note, f"![{picture}](results/{picture})"]
     return "\n\n".join([generic({"rows": rows}), *said])
 

@@ -2,7 +2,8 @@
 
 A state (s, z) is violated when the cost spent since exceeds z, so {V_h(s, z) <= 0} is where the rest of the episode
 can still be kept within z; z = 0 is FISOR's hard constraint. Logs need no budgets: any z may be drawn for any row,
-since the next one follows from the cost. The augmentation is that of [saute].
+since the next one follows from the cost. The augmentation is that of [saute]. The networks see the square root of the
+share that is left (`FisorPolicy.encode`): 1 of 40 is then 0.16 away from nothing, not 0.025.
 """
 
 from collections.abc import Mapping
@@ -13,6 +14,8 @@ import torch
 from torch import Tensor
 
 from safeplan.errors import ConfigError
+
+SPENT = 0.1  # share of the rows that are seen with nothing left
 
 
 def augment(batch: Mapping[str, Tensor], budget: float, share: Tensor, violating: float, satisfying: float) -> dict:
@@ -30,9 +33,13 @@ def augment(batch: Mapping[str, Tensor], budget: float, share: Tensor, violating
     }
 
 
-def draw_shares(rows: int, generator: torch.Generator) -> Tensor:
-    """Budgets to learn from, `[B]` in [0, 1], denser where they are small: there feasibility changes most."""
-    return torch.rand(rows, generator=generator, device=generator.device).square()
+def draw_shares(rows: int, generator: torch.Generator | None = None, device: Any = None) -> Tensor:
+    """Budgets to learn from, `[B]` in [0, 1]: nothing for a tenth of the rows, as when a limit is spent.
+
+    The others are denser where they are small, there feasibility changes most: their square roots are uniform.
+    """
+    u = torch.rand(rows, generator=generator, device=device if generator is None else generator.device)
+    return ((u - SPENT) / (1.0 - SPENT)).clamp_min(0.0).square()
 
 
 def with_budget(obs: Any, left: Any, budget: float) -> np.ndarray:

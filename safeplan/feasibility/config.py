@@ -24,6 +24,7 @@ BEFORE = {  # settings that came later, and what the code before them did: for c
     "condition_dropout": 0.0,
     "returns": 1.0,
     "threshold": 0.0,
+    "budget_root": False,
 }
 
 
@@ -66,6 +67,7 @@ class FisorConfig:
     lead: int = 0  # steps before a cost that `violating` holds for too, where there is no budget; safer, but narrower
     timeouts_bootstrap: bool = True  # what follows a time-out still counts (official: it ends the return)
     budget: float = 0.0  # largest cost limit served, see `feasibility.budget`; 0: no cost at all is allowed (FISOR)
+    budget_root: bool = True  # the networks see the square root of the share that is left: its last units differ most
     scale_rewards: bool = True  # rewards * longest episode / spread of episode returns
     normalize: bool = False  # observations to zero mean and unit variance (not in the official code)
 
@@ -125,13 +127,18 @@ class FisorConfig:
 
 
 def stored(config: FisorConfig) -> dict[str, Any]:
-    """What checkpoints keep: what came later is left out where it is as before, so that runs begun before it go on."""
-    return {k: v for k, v in asdict(config).items() if k not in BEFORE or v != BEFORE[k]}
+    """What checkpoints keep: what came later is left out where it is as before, so that runs begun before it go on.
+
+    How a budget is seen is left out where there is none, too.
+    """
+    unused = set() if config.budget > 0 else {"budget_root"}
+    return {k: v for k, v in asdict(config).items() if k not in unused and (k not in BEFORE or v != BEFORE[k])}
 
 
 def restored(settings: Mapping[str, Any]) -> FisorConfig:
     """The inverse of `stored`. Raises TypeError on an unknown setting, ConfigError on a bad one."""
-    return FisorConfig(**{**BEFORE, **settings})
+    unused = {} if settings.get("budget") else {"budget_root": FisorConfig.budget_root}
+    return FisorConfig(**{**BEFORE, **unused, **settings})
 
 
 def official(**changes: Any) -> FisorConfig:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from safeplan.errors import ConfigError
 from safeplan.feasibility.agent import Fisor, actor_lr, seeded
+from safeplan.feasibility.budget import draw_shares
 from safeplan.feasibility.config import FisorConfig
 from safeplan.feasibility.lanes import Lanes, StreamLanes
 
@@ -70,7 +71,7 @@ class GraphedFisor(Fisor):
     def captured(self, lanes: Lanes | None = None) -> dict[str, Tensor]:
         """What the graph holds: the draws and the update, from the device's own generator and the filled batch."""
         c, rows = self.config, len(self._inputs["actions"])
-        share = torch.rand(rows, device=self.device).square() if c.budget > 0 else None
+        share = draw_shares(rows, device=self.device) if c.budget > 0 else None
         t = torch.randint(0, c.steps, (rows,), device=self.device).float()
         noise = torch.randn(self._inputs["actions"].shape, device=self.device)
         return self.body(self._inputs, t, noise, share, self._hidden(rows), lanes)

@@ -104,7 +104,10 @@ class FisorPolicy:
 
     # ---------------------------------------------------------------- values
     def encode(self, obs: Tensor) -> Tensor:
-        """Observations as the networks see them, `[..., S]`."""
+        """Observations as the networks see them, `[..., S]`; of a share of the budget that is left, its square root."""
+        if self.config.budget > 0 and self.config.budget_root:
+            # the floor keeps the slope finite where nothing is left
+            obs = torch.cat([obs[..., :-1], obs[..., -1:].clamp_min(1e-12).sqrt()], -1)
         return (obs - self._mean) / self._std if self.config.normalize else obs
 
     def _raw(self, name: str, obs: Tensor, actions: Tensor | None = None) -> Tensor:

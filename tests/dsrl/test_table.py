@@ -30,6 +30,7 @@ KINDS += (
     "FISOR, calibrated",
     "FISOR, best of 64",
     "FISOR, one step, best of 256",
+    "FISOR, one step, margin",
     "FISOR, Q and barrier",
     "FISOR, Q, barrier, margin",
     "FISOR, CFG on return",

@@ -51,6 +51,12 @@ def test_seeds_count_the_same_in_whatever_order_they_were_done():
     assert cell["by_seed"]["seed"] == [0, 1, 2] and cell["fresh"] == {"seeds": 1, "return": 20.0, "cost": 0.1}
 
 
+def test_ours_that_a_task_does_without_are_variants_and_rivals_are_not():
+    plan = PLAN | {"A/tried": [0], "A/other": [0]}
+    s = summarise({}, [row("A/tried", 0, 1, 1)], plan, LOG, (10.0,), ["mine", "tried"], "parity")
+    assert s["variants"] == ["tried"]
+
+
 def test_cpu_seconds_of_a_resumed_training_are_those_of_all_its_updates():
     rows = [row("A/mine", 0, 1, 1, done=25), row("A/rival", 0, 1, 1, done=0)]
     cells = summarise({}, rows, PLAN, LOG, (10.0,), ["mine"], "parity")["cells"]

@@ -8,6 +8,7 @@ from safeplan.data import Log
 from safeplan.errors import ConfigError
 from safeplan.feasibility import FisorConfig, with_budget
 from safeplan.feasibility.budget import augment, draw_shares
+from safeplan.feasibility.config import restored, stored
 from safeplan.rng import torch_rng
 from safeplan.training import fisor_from_log
 
@@ -78,9 +79,25 @@ def test_what_is_overspent_is_told_apart_by_how_long_it_lasts():
 
 
 def test_shares_cover_everything_and_favour_small_ones():
-    u = draw_shares(4000, torch_rng(0))
-    assert u.min() >= 0 and u.max() <= 1 and u.max() > 0.98
-    assert float((u < 0.25).float().mean()) == pytest.approx(0.5, abs=0.03)
+    for draw in (draw_shares(4000, torch_rng(0)), draw_shares(4000, device="cpu")):
+        assert draw.min() == 0 and 0.98 < draw.max() <= 1
+        assert float((draw == 0).float().mean()) == pytest.approx(0.1, abs=0.02)  # as after a limit is spent
+        assert float((draw[draw > 0] < 0.25).float().mean()) == pytest.approx(0.5, abs=0.03)
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_networks_see_the_root_of_what_is_left_and_policies_of_before_its_share(normalize):
+    config = FisorConfig(batch=4, hidden=16, actor_width=8, actor_blocks=1, budget=4.0, normalize=normalize)
+    policy = fisor_from_log(road(5), config)[0].agent
+    obs = torch.tensor([[0.3, 0.0], [0.3, 0.25], [0.3, 1.0]])
+    seen = policy.encode(obs.requires_grad_())
+    assert seen[:, 1].tolist() == pytest.approx([0.0, 0.5, 1.0], abs=1e-5)
+    assert torch.autograd.grad(seen.sum(), obs)[0].isfinite().all()  # where nothing is left, too
+    before = {k: v for k, v in stored(config).items() if k != "budget_root"}
+    policy.config = restored(before)
+    assert not policy.config.budget_root and torch.equal(policy.encode(obs)[:, 1], obs[:, 1])
+    assert restored(stored(config)) == config and restored(stored(FisorConfig())) == FisorConfig()
+    assert "budget_root" not in stored(FisorConfig())  # without budgets nothing has changed
 
 
 def test_refusals():

@@ -25,6 +25,7 @@ BEFORE = {  # settings that came later, and what the code before them did: for c
     "returns": 1.0,
     "threshold": 0.0,
     "budget_root": False,
+    "normalize_clip": 0.0,
 }
 
 
@@ -70,6 +71,9 @@ class FisorConfig:
     budget_root: bool = True  # the networks see the square root of the share that is left: its last units differ most
     scale_rewards: bool = True  # rewards * longest episode / spread of episode returns
     normalize: bool = False  # observations to zero mean and unit variance (not in the official code)
+    normalize_clip: float = (
+        5.0  # deviations that they are kept within; 0: any. A column that hardly varies has outliers
+    )
 
     cost_temperature: float = 5.0
     reward_temperature: float = 3.0
@@ -99,7 +103,7 @@ class FisorConfig:
                 "in (0, 1]": "target_rate ema_rate returns",
                 "in [0, 1)": "dropout recovery condition_dropout",
                 "positive": "lr cost_clip reward_clip",
-                "not negative": "cost_temperature reward_temperature cost_clip_low budget critic_lr",
+                "not negative": "cost_temperature reward_temperature cost_clip_low budget critic_lr normalize_clip",
                 "finite": "violating satisfying threshold",
                 "count": "batch actor_steps hidden actor_width actor_blocks steps candidates",
                 "count or 0": "actor_decay_steps critic_rows lead",
@@ -126,19 +130,23 @@ class FisorConfig:
             )
 
 
-def stored(config: FisorConfig) -> dict[str, Any]:
-    """What checkpoints keep: what came later is left out where it is as before, so that runs begun before it go on.
+def unused(settings: Mapping[str, Any]) -> set[str]:
+    """Settings that came later and change nothing here: how a budget is seen where there is none, and the like."""
+    names = {"budget_root": "budget", "normalize_clip": "normalize"}
+    return {name for name, of in names.items() if not settings.get(of)}
 
-    How a budget is seen is left out where there is none, too.
-    """
-    unused = set() if config.budget > 0 else {"budget_root"}
-    return {k: v for k, v in asdict(config).items() if k not in unused and (k not in BEFORE or v != BEFORE[k])}
+
+def stored(config: FisorConfig) -> dict[str, Any]:
+    """What checkpoints keep: what came later is left out where it is as before, so that runs begun before it go on."""
+    settings = asdict(config)
+    skipped = unused(settings) | {k for k, v in BEFORE.items() if settings[k] == v}
+    return {k: v for k, v in settings.items() if k not in skipped}
 
 
 def restored(settings: Mapping[str, Any]) -> FisorConfig:
     """The inverse of `stored`. Raises TypeError on an unknown setting, ConfigError on a bad one."""
-    unused = {} if settings.get("budget") else {"budget_root": FisorConfig.budget_root}
-    return FisorConfig(**{**BEFORE, **unused, **settings})
+    before = {k: v for k, v in BEFORE.items() if k not in unused(settings)}
+    return FisorConfig(**{**before, **settings})
 
 
 def official(**changes: Any) -> FisorConfig:

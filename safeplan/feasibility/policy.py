@@ -108,7 +108,10 @@ class FisorPolicy:
         if self.config.budget > 0 and self.config.budget_root:
             # the floor keeps the slope finite where nothing is left
             obs = torch.cat([obs[..., :-1], obs[..., -1:].clamp_min(1e-12).sqrt()], -1)
-        return (obs - self._mean) / self._std if self.config.normalize else obs
+        if not self.config.normalize:
+            return obs
+        seen, most = (obs - self._mean) / self._std, self.config.normalize_clip
+        return seen.clamp(-most, most) if most else seen
 
     def _raw(self, name: str, obs: Tensor, actions: Tensor | None = None) -> Tensor:
         return self._call[name](obs if actions is None else torch.cat([obs, actions], -1)).squeeze(-1)

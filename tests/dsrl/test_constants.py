@@ -52,8 +52,8 @@ def test_both_readers_give_the_same_log(make, tmp_path):
     env = make("OfflineBallRun-v0")
     rng = np.random.default_rng(0)
     small = make_log(30)
-    obs = rng.normal(size=(30, 7)).astype(np.float32)
-    path = write_log(tmp_path / "log.hdf5", replace(small, observations=obs, next_observations=obs + 1))
+    obs = rng.normal(size=(31, 7)).astype(np.float32)
+    path = write_log(tmp_path / "log.hdf5", replace(small, observations=obs[:-1], next_observations=obs[1:]))
     theirs, ours = env.get_dataset(str(path)), read_log(path).columns
     assert set(theirs) == set(ours)
     for key, value in theirs.items():

@@ -153,9 +153,11 @@ def test_rivals_get_the_same_cpu_time(logs, tmp_path, one_task):
     assert work.count("BallRun", "BC", None, None) == count  # kept, not measured again
 
 
-def test_gates_of_rivals(logs, tmp_path, one_task, capsys):
+def test_gates_of_rivals(logs, tmp_path, one_task, capsys, monkeypatch):
     """Clones and methods for any limit are those of the table; the others are trained again, without a limit."""
     assert run(logs, tmp_path, ("BC-Safe", "CDT", "CPQ")) == 0
+    for name, module in {"dsrl_methods": methods, "dsrl_bench": bench}.items():
+        monkeypatch.setitem(sys.modules, name, module)  # other tests load these scripts too
     gates = script("rival_gates")
     argv = ["--methods", "BC-Safe;CDT;CPQ", "--updates", "3", "--episodes", "2", "--data", str(logs)]
     argv += ["--runs", str(tmp_path / "runs"), "--out", str(tmp_path)]

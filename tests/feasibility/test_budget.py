@@ -93,11 +93,22 @@ def test_networks_see_the_root_of_what_is_left_and_policies_of_before_its_share(
     seen = policy.encode(obs.requires_grad_())
     assert seen[:, 1].tolist() == pytest.approx([0.0, 0.5, 1.0], abs=1e-5)
     assert torch.autograd.grad(seen.sum(), obs)[0].isfinite().all()  # where nothing is left, too
-    before = {k: v for k, v in stored(config).items() if k != "budget_root"}
+    before = {k: v for k, v in stored(config).items() if k not in ("budget_root", "normalize_clip")}
     policy.config = restored(before)
     assert not policy.config.budget_root and torch.equal(policy.encode(obs)[:, 1], obs[:, 1])
     assert restored(stored(config)) == config and restored(stored(FisorConfig())) == FisorConfig()
     assert "budget_root" not in stored(FisorConfig())  # without budgets nothing has changed
+
+
+def test_normalised_observations_are_clipped_and_those_of_policies_of_before_are_not():
+    config = FisorConfig(batch=4, hidden=16, actor_width=8, actor_blocks=1, normalize=True)
+    policy = fisor_from_log(road(5), config)[0].agent
+    far = torch.tensor([[0.5], [100.0], [-100.0]])
+    assert policy.encode(far)[1:].flatten().tolist() == [5.0, -5.0] and abs(policy.encode(far)[0].item()) < 1
+    policy.config = restored({k: v for k, v in stored(config).items() if k != "normalize_clip"})
+    assert policy.config.normalize_clip == 0 and policy.encode(far)[1].item() > 100
+    assert restored(stored(config)) == config and "normalize_clip" not in stored(FisorConfig())
+    assert torch.equal(fisor_from_log(road(5), FisorConfig(batch=4))[0].agent.encode(far), far)
 
 
 def test_refusals():

@@ -10,6 +10,7 @@ import torch
 from safeplan.errors import ConfigError
 from safeplan.feasibility import Fisor, FisorConfig
 from safeplan.feasibility.agent import actor_lr, seeded
+from safeplan.feasibility.budget import draw_shares
 from safeplan.feasibility.graphed import GraphedFisor, fisor_class
 from safeplan.rng import torch_rng
 from safeplan.training import fisor_from_log, load_model, train
@@ -52,7 +53,7 @@ def test_what_is_captured_is_the_update(change):
     skipped = 0
     for i in range(4):
         b, g = batch(i), torch_rng(1, i)
-        share = torch.rand(64, generator=torch_rng(2, i)).square() if config.budget else None
+        share = draw_shares(64, torch_rng(2, i)) if config.budget else None
         t, noise = plain.path.draw(64, g), torch.randn(64, 2, generator=g)
         hidden = torch_uniform(i) < config.condition_dropout if config.condition_dropout else None
         plain.body(b, t, noise, share, hidden)

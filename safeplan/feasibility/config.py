@@ -71,9 +71,7 @@ class FisorConfig:
     budget_root: bool = True  # the networks see the square root of the share that is left: its last units differ most
     scale_rewards: bool = True  # rewards * longest episode / spread of episode returns
     normalize: bool = False  # observations to zero mean and unit variance (not in the official code)
-    normalize_clip: float = (
-        5.0  # deviations that they are kept within; 0: any. A column that hardly varies has outliers
-    )
+    normalize_clip: float = 5.0  # deviations that they stay within: columns that hardly vary have outliers; 0: any
 
     cost_temperature: float = 5.0
     reward_temperature: float = 3.0

@@ -97,7 +97,7 @@ def offline_short(data: dict) -> str:
         f"95 % intervals over seeds. {offline_sizes(s)} Rivals have the same CPU time."
     )
     if tried:
-        note += f" {tried} variants of FISOR that not every task is planned for: results/README.md."
+        note += f" {tried} variants of FISOR that only some tasks have: results/README.md."
     said = [offline_aims(data["aims"]), *offline_fresh(data), note, f"![{picture}](results/{picture})"]
     return "\n\n".join([generic({"rows": rows}), *said])
 

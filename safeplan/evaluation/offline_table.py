@@ -42,7 +42,7 @@ def summarise(
         chosen_with: seeds that settings were chosen with; means over the other seeds stand apart, as `fresh`.
         planned: TASK/METHOD -> seeds of the whole study, in the order of the table. logs: task -> `log_facts`.
         limits: the first is the one at which methods are compared. ours: methods that the aims are judged for.
-        parity: the method that has to be beaten. Those of ours that some tasks do without are the `variants`.
+        parity: the method that has to be beaten. Those of ours that only some tasks have are `variants`.
     """
     found = by_planner(rows)
     names = [*planned, *(p for p in found if p not in planned)]
@@ -57,7 +57,7 @@ def summarise(
         "planned": {k: len(v) for k, v in planned.items()},
         "cells": cells,
         "common": common,
-        "variants": [m for m in ours if any(f"{t}/{m}" not in planned for t in logs)],
+        "variants": [m for m in ours if 0 < sum(f"{t}/{m}" in planned for t in logs) < len(logs)],
         "overall": [_overall(m, [c for c in main if c["method"] == m], common) for m in dict.fromkeys(_methods(names))],
         "aims": _aims(main, planned, ours, parity),
         "curves": [c for name in names if name in found for c in _curve(name, found[name], limits[0])],

@@ -37,6 +37,7 @@ def draw_shares(rows: int, generator: torch.Generator | None = None, device: Any
     """Budgets to learn from, `[B]` in [0, 1]: nothing for a tenth of the rows, as when a limit is spent.
 
     The others are denser where they are small, there feasibility changes most: their square roots are uniform.
+    Without `generator`, from that of `device`, as a captured graph must draw.
     """
     u = torch.rand(rows, generator=generator, device=device if generator is None else generator.device)
     return ((u - SPENT) / (1.0 - SPENT)).clamp_min(0.0).square()

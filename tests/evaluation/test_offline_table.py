@@ -53,7 +53,7 @@ def test_seeds_count_the_same_in_whatever_order_they_were_done():
 
 def test_ours_that_a_task_does_without_are_variants_and_rivals_are_not():
     plan = PLAN | {"A/tried": [0], "A/other": [0]}
-    s = summarise({}, [row("A/tried", 0, 1, 1)], plan, LOG, (10.0,), ["mine", "tried"], "parity")
+    s = summarise({}, [row("A/tried", 0, 1, 1)], plan, LOG, (10.0,), ["mine", "tried", "of another suite"], "parity")
     assert s["variants"] == ["tried"]
 
 

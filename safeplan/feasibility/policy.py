@@ -111,7 +111,8 @@ class FisorPolicy:
         if not self.config.normalize:
             return obs
         seen, most = (obs - self._mean) / self._std, self.config.normalize_clip
-        return seen.clamp(-most, most) if most else seen
+        # what is infinite stays so: an error of the sensor must not look like a state
+        return torch.where(seen.isfinite(), seen.clamp(-most, most), seen) if most else seen
 
     def _raw(self, name: str, obs: Tensor, actions: Tensor | None = None) -> Tensor:
         return self._call[name](obs if actions is None else torch.cat([obs, actions], -1)).squeeze(-1)

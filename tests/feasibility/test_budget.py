@@ -105,6 +105,7 @@ def test_normalised_observations_are_clipped_and_those_of_policies_of_before_are
     policy = fisor_from_log(road(5), config)[0].agent
     far = torch.tensor([[0.5], [100.0], [-100.0]])
     assert policy.encode(far)[1:].flatten().tolist() == [5.0, -5.0] and abs(policy.encode(far)[0].item()) < 1
+    assert policy.encode(torch.tensor([[float("inf")], [float("nan")]])).isfinite().any().item() is False
     policy.config = restored({k: v for k, v in stored(config).items() if k != "normalize_clip"})
     assert policy.config.normalize_clip == 0 and policy.encode(far)[1].item() > 100
     assert restored(stored(config)) == config and "normalize_clip" not in stored(FisorConfig())

@@ -32,7 +32,7 @@ BEST = "FISOR, Q, barrier, margin"  # chosen with seeds 0 to 2, on other episode
 GUIDANCE = 2.0  # scale of CFG towards the best return of the log; 4 costs too much on CarCircle; chosen with seed 0
 MARGIN = 0.8  # below 0 that Q_h must stay: of what may follow under 1 % is violating, where 0 allows 4 %
 CFG = "FISOR, CFG on return"
-BUDGET = "FISOR, budget"  # normalised: on CarCircle it earns next to nothing otherwise; chosen with seed 0
+BUDGET = "FISOR, normalised, budget"  # raw, it earns next to nothing on CarCircle; chosen with seed 0
 METHODS = {
     PARITY: Method(train={}, official=True),
     "FISOR": Method(train={}),
@@ -47,7 +47,7 @@ METHODS = {
     "FISOR, slow critics": Method(train={"target_rate": 0.005, "critic_lr": 0.0}),
     "FISOR, normalised": Method(train={"normalize": True}),
     BUDGET: Method(train={"normalize": True}, every_limit=True),
-    "FISOR, budget, barrier, margin": Method(of=BUDGET, act="guided", margin=MARGIN, every_limit=True),
+    "FISOR, normalised, budget, barrier, margin": Method(of=BUDGET, act="guided", margin=MARGIN, every_limit=True),
     "FISOR, barrier on Q_h": Method(of="FISOR", act="guided"),
     "FISOR, Q and barrier": Method(of="FISOR", act="steered"),
     BEST: Method(of="FISOR", act="steered", margin=MARGIN),
@@ -69,8 +69,8 @@ METHODS = {
 MAIN = (PARITY, "FISOR", "FISOR, one step", BEST)  # the most seeds; curves where they train
 SHORT = (*MAIN, "FISOR, lead of 3", "FISOR, barrier on Q_h", "FISOR, Q and barrier")
 SHORT += (CFG, "FISOR, CFG, barrier, margin", "FISOR, calibrated", "FISOR, best of 64")
-SHORT += (BUDGET, "FISOR, budget, barrier, margin", "FISOR, one step, margin", "BC-Safe", "CPQ")
-FEW = (*MAIN, BUDGET, "FISOR, budget, barrier, margin", "FISOR, barrier on Q_h", CFG, "FISOR, normalised")
+SHORT += (BUDGET, "FISOR, normalised, budget, barrier, margin", "FISOR, one step, margin", "BC-Safe", "CPQ")
+FEW = (*MAIN, BUDGET, "FISOR, normalised, budget, barrier, margin", "FISOR, barrier on Q_h", CFG, "FISOR, normalised")
 FEW += ("BC", "BC-Safe", "CPQ")
 
 

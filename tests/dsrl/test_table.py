@@ -25,7 +25,14 @@ def script(name):
 
 
 methods, bench, table = map(script, ("dsrl_methods", "dsrl_bench", "dsrl_table"))
-KINDS = ("FISOR official", "FISOR", "FISOR, minqc", "FISOR, budget", "FISOR, barrier on Q_h", "FISOR, one step")
+KINDS = (
+    "FISOR official",
+    "FISOR",
+    "FISOR, minqc",
+    "FISOR, normalised, budget",
+    "FISOR, barrier on Q_h",
+    "FISOR, one step",
+)
 KINDS += (
     "FISOR, calibrated",
     "FISOR, best of 64",
@@ -67,7 +74,7 @@ def test_every_kind_of_job(logs, tmp_path, one_task, capsys):
     summary = json.loads((tmp_path / "dsrl_bullet.json").read_text())
     cells = {(c["method"], c["limit"]): c for c in summary["cells"]}
     assert {m for m, _ in cells} == set(KINDS)
-    assert [limit for m, limit in cells if m == "FISOR, budget"] == [10.0, 20.0, 40.0]
+    assert [limit for m, limit in cells if m == "FISOR, normalised, budget"] == [10.0, 20.0, 40.0]
     one = cells["BC", 10.0]
     assert one["seeds"] == 2 and one["return"]["low"] <= one["return"]["estimate"] <= one["return"]["high"]
     low, high = (summary["logs"]["BallRun"][k] for k in ("low", "high"))
@@ -77,7 +84,11 @@ def test_every_kind_of_job(logs, tmp_path, one_task, capsys):
     assert by_method["FISOR"]["runs"] == 2 and by_method["FISOR"]["safe_runs"] <= 2
     assert by_method["CPQ"]["runs"] == 0 and summary["planned"]["BallRun/CPQ"] == 3
     curves = {c["method"]: c for c in summary["curves"]}
-    assert {"FISOR official", "FISOR"} <= set(curves) <= {"FISOR official", "FISOR", "FISOR, one step", "FISOR, budget"}
+    assert (
+        {"FISOR official", "FISOR"}
+        <= set(curves)
+        <= {"FISOR official", "FISOR", "FISOR, one step", "FISOR, normalised, budget"}
+    )
     assert all(len(c["costs"]) == len(c["updates"]) for c in curves.values())
     assert curves["FISOR"]["updates"] == [1, 2, 3]
     assert cells["FISOR, minqc", 10.0]["cpu_seconds"] is None and cells["FISOR", 10.0]["cpu_seconds"] > 0

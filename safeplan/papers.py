@@ -49,6 +49,8 @@ PAPERS = {
     "ICLR 2023. arXiv:2210.02747",
     "fqe": "H. M. Le, C. Voloshin, Y. Yue. Batch Policy Learning under Constraints. ICML 2019. arXiv:1903.08738",
     "fql": "S. Park, Q. Li, S. Levine. Flow Q-Learning. ICML 2025. arXiv:2502.02538",
+    "hierarchical_conformal": "Y. Lee, R. F. Barber, R. Willett. Distribution-free inference with hierarchical data. "
+    "arXiv:2306.06342, 2023",
     "hdr": "R. J. Hyndman. Computing and Graphing Highest Density Regions. The American Statistician 50(2), 1996",
     "hj_reach": "I. M. Mitchell, A. M. Bayen, C. J. Tomlin. A Time-Dependent Hamilton-Jacobi Formulation of Reachable "
     "Sets for Continuous Dynamic Games. IEEE Transactions on Automatic Control 50(7), 2005",

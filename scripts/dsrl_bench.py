@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from dsrl_methods import GUIDANCE, MAIN, METHODS, SMALL, Suite, how
+from dsrl_methods import GUIDANCE, MAIN, METHODS, RESERVE, SMALL, Suite, how
 
 
 class Trained(NamedTuple):
@@ -130,7 +130,8 @@ class Bench:
             "returns": [CFG(GUIDANCE)],
             "returns_guided": lambda c: [CFG(GUIDANCE), barrier(c)],
         }
-        return FisorActor(policy, pick="minqc" if m.act == "minqc" else None, chain=chains.get(m.act, ()))
+        pick, reserve = "minqc" if m.act == "minqc" else None, RESERVE if m.act == "reserve" else 0.0
+        return FisorActor(policy, pick=pick, chain=chains.get(m.act, ()), reserve=reserve)
 
     def __call__(self, planner: str, seed: int) -> dict[str, Any]:
         """One job; `planner` is TASK/METHOD."""
@@ -215,5 +216,4 @@ def threshold(policy: Any, log: Any, alpha: float = 0.1) -> float:
     for a, b in log.episodes:
         for row in np.flatnonzero(log.costs[a:b] > 0):
             soon[a + max(0, row - 5) : a + row + 1] = True
-    found = np.float32(calibrate(policy.q_h(log.observations[soon], log.actions[soon]), alpha).threshold)
-    return min(0.0, float(np.nextafter(found, np.float32(-np.inf))))  # what equals it is not below it
+    return min(0.0, calibrate(policy.q_h(log.observations[soon], log.actions[soon]), alpha).at_most)

@@ -287,20 +287,11 @@ def three_updates(gold: Gold, dtype: torch.dtype) -> tuple[Fisor, Tensor]:
     agent = agent_of(gold)
     agent.nets.to(dtype)
     b = {k: v.to(dtype) for k, v in batch_of(gold).items()}
-    obs, act = b["observations"], b["actions"]
-    share, found = len(obs) // 2, []
-    for t, eps in zip(gold["update3/t"], gold["update3/eps"], strict=True):
-        with torch.no_grad():
-            w = agent._weights(obs, act)
-        for i in range(2):
-            part = slice(i * share, (i + 1) * share)
-            steps, noise = torch.tensor(t[i]).to(dtype), torch.tensor(eps[i]).to(dtype)
-            loss = agent.actor_step(obs[part], act[part], w[part], steps, noise)
-        k = agent.config.critic_rows
-        got = agent.critic_step(
-            obs[:k], act[:k], b["rewards"][:k], b["h"][:k], b["masks"][:k], b["next_observations"][:k]
-        )
-        found.append(torch.stack([loss, *(got[f"loss_{n}"] for n in ("v", "q", "v_h", "q_h"))]))
+    found = []
+    for t, eps in zip(gold["update3/t"], gold["update3/eps"], strict=True):  # of each actor step, [2, B / 2]
+        steps, noise = (torch.as_tensor(np.concatenate(x)).to(dtype) for x in (t, eps))
+        got = agent.body(b, steps, noise)
+        found.append(torch.stack([got[f"loss_{n}"] for n in ("actor", "v", "q", "v_h", "q_h")]))
     return agent, torch.stack(found)
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from importlib import import_module
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,9 @@ from safeplan.diffusion import SAMPLERS
 from safeplan.dynamics.systems import systems
 from safeplan.errors import ConfigError
 from safeplan.feasibility import official
+from safeplan.feasibility.config import restored, unused
 from safeplan.imaging import SETS
+from safeplan.training.checkpoint import load_model
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 USES = {"plan": ("env", "planner", "guidance"), "train": ("policy", "data"), "evaluate": ("env", "planner", "guidance")}
@@ -95,6 +98,17 @@ def test_tuned_values_belong_to_a_choice():
         values = yaml.safe_load(path.read_text()) or {}
         cfg = composed("train", f"policy={policy}", f"data={data}")
         assert all(getattr(cfg.policy, k) == v for k, v in values.items())
+
+
+@pytest.mark.parametrize("vehicle", ("hovercraft", "driving"))
+def test_the_preset_of_shipped_weights_trains_as_they_were_trained(vehicle):
+    """How they act may have changed since; what an update does may not."""
+    shipped = load_model(files("safeplan") / "weights" / vehicle / "fisor.safetensors").meta["fisor"]
+    none_yet = {"normalize_weights": False, "skip_unweighted": False}
+    trained = dataclasses.asdict(restored(none_yet | shipped | {"critic_rows": 0}))  # 256 of 256
+    preset = dataclasses.asdict(freeze(composed("train", "policy=fisor", f"data={vehicle}").policy))
+    acting = {"pick", "candidates", "compile", "precision", "graph"}
+    assert {k for k in trained if trained[k] != preset[k]} - acting - unused(trained) == set()
 
 
 def test_no_file_repeats_a_default():

@@ -57,7 +57,6 @@ def run(cfg: Config, out: Path) -> str:
 
 def words(found: "LogEstimate", episodes: int) -> str:
     """The estimates in two sentences."""
-    from safeplan.evaluation.log_estimate import ALPHA
 
     def told(signal: str, word: str) -> str:
         p, d = found.policy[signal], found.driver[signal]
@@ -66,6 +65,8 @@ def words(found: "LogEstimate", episodes: int) -> str:
     sums = f"{told('rewards', 'return')}, {told('costs', 'cost')}"
     return (
         f"From {episodes} episodes, discounted by {found.gamma:g}: {sums}.\n"
-        f"In {found.unlike:.1%} of the states the policy acts as nobody did in the log ({ALPHA:.0%} would be chance): "
-        + ("there the estimate is an extrapolation." if found.unlike > 2 * ALPHA else "the log covers it.")
+        f"In {found.unlike:.1%} of the states the policy acts as nobody did there in the log "
+        f"({found.chance:.1%} would be chance): "
+        + ("the estimate is an extrapolation." if found.unlike > 2 * found.chance else "no sign of extrapolation.")
+        + " The intervals are of which episodes were logged: they do not cover an error of the fit."
     )

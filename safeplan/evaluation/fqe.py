@@ -165,7 +165,8 @@ def fqe(
     members = (counts * values).sum(1) / counts.sum(1)
     centre, spread = float(members.mean()), float(members.std(ddof=1))
     half = float(stats.t.ppf(0.5 + confidence / 2, c.members - 1)) * spread
-    return Estimate(Interval(centre, centre - half, centre + half), members, c.gamma, signal)
+    within = Interval(centre, max(centre - half, low * scale), min(centre + half, high * scale))
+    return Estimate(within, members, c.gamma, signal)
 
 
 def discounted(log: Log, signal: str, gamma: float) -> Array:

@@ -1,13 +1,14 @@
 """What a policy would return and cost, from a log alone: fitted-Q estimates, the driver's own, and their support."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from scipy.spatial import KDTree
 
 from safeplan.baselines.offline.rival import Rival
-from safeplan.data import Log
-from safeplan.data.support import Support
+from safeplan.data import Log, Normalizer
+from safeplan.data.support import Ranks, folds, rows
 from safeplan.errors import ConfigError
 from safeplan.evaluation.fqe import SIGNALS, Act, Choices, FqeConfig, choices, discounted, fqe
 from safeplan.evaluation.stats import Interval, mean_of_runs
@@ -16,8 +17,9 @@ from safeplan.feasibility.one_step import OneStepPolicy
 from safeplan.rng import numpy_rng
 from safeplan.types import Array
 
-ALPHA = 0.01  # share of pairs like the log's own that are called unlike them too
+ALPHA = 0.01  # share of the driver's own actions that are called unlike the log too, more where episodes are few
 PROBED = 5000  # states asked about
+NEAR = 16  # logged states whose actions an action is compared with
 
 
 @dataclass(frozen=True)
@@ -25,12 +27,13 @@ class LogEstimate:
     """Discounted sums by signal, `rewards` and `costs`.
 
     policy: of the policy, from the log's first states. driver: mean of the logged episodes, `flown_on`. unlike: share
-    of the log's next states in which the policy's action is unlike any logged there; `ALPHA` of the driver's own are.
+    of logged states in which the policy's action is unlike those of other episodes there; `chance` of the driver's are.
     """
 
     policy: dict[str, Interval]
     driver: dict[str, Interval]
     unlike: float
+    chance: float
     gamma: float
 
     def to_dict(self) -> dict[str, Any]:
@@ -50,7 +53,7 @@ def estimate(policy: Any, log: Log, config: FqeConfig | None = None, *, seed: in
     chosen = choices(log, act, seed=seed, chunk=config.chunk)
     found = {s: fqe(log, chosen, s, config, seed=seed).value for s in SIGNALS}
     driver = {s: mean_of_runs(flown_on(log, s, config.gamma)) for s in SIGNALS}
-    return LogEstimate(found, driver, unlike(log, chosen, seed), config.gamma)
+    return LogEstimate(found, driver, *unlike(log, chosen, seed), config.gamma)
 
 
 def flown_on(log: Log, signal: str, gamma: float) -> Array:
@@ -81,14 +84,27 @@ def acting(policy: Any) -> Act:
     )
 
 
-def unlike(log: Log, chosen: Choices, seed: int = 0) -> float:
-    """Share of states in which the policy acts as the log never did; by distance in states and actions together."""
-    pairs = replace(
-        log,
-        observations=np.concatenate([log.observations, log.actions], -1),
-        next_observations=np.concatenate([log.next_observations, chosen.after], -1),
-    )
-    rng = numpy_rng(seed, "estimate", "support")
-    support = Support.fit(pairs, rng)
-    rows = rng.choice(len(log), min(PROBED, len(log)), replace=False)
-    return float(support.outside(pairs.next_observations[rows], ALPHA).mean())
+def unlike(log: Log, chosen: Choices, seed: int = 0) -> tuple[float, float]:
+    """Share of states in which the policy acts as nobody did there, and the share expected of the driver itself.
+
+    An action's distance to the nearest of those that other episodes took in the NEAR most similar states, in standard
+    deviations, against the same of the action that was logged: each episode is held out from what it is compared with.
+    """
+    rng, episodes = numpy_rng(seed, "estimate", "support"), log.episodes
+    states, actions = Normalizer.fit(log.observations), Normalizer.fit(log.actions)
+    each = max(1, PROBED // len(episodes))
+    own, other, owners = [], [], []
+    for kept, out in folds(log, rng):
+        known = rows(episodes[kept], rng)
+        tree = KDTree(states.encode(log.observations[known]))
+        for e in out:
+            before = np.arange(episodes[e, 0], episodes[e, 1] - 1)  # what follows is a state of the log
+            before = before if len(before) <= each else rng.choice(before, each, replace=False)
+            _, near = tree.query(states.encode(log.observations[before + 1]), k=np.arange(1, min(NEAR, len(known)) + 1))
+            there = actions.encode(log.actions[known[near]])
+            for distances, taken in ((own, log.actions[before + 1]), (other, chosen.after[before])):
+                distances.append(np.linalg.norm(there - actions.encode(taken)[:, None], axis=-1).min(1))
+            owners.append(np.full(len(before), e))
+    ranks = Ranks.of(np.concatenate(own), np.concatenate(owners))
+    chance = max(ALPHA, ranks.least)
+    return float((ranks.p_value(np.concatenate(other)) <= chance).mean()), chance

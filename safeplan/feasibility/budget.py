@@ -49,12 +49,14 @@ def with_budget(obs: Any, left: Any, budget: float) -> np.ndarray:
     Once a limit is overspent the policy acts as where nothing is left: it has learned from no less.
 
     Raises:
-        ConfigError: the policy was not trained with budgets, or a limit exceeds the largest that it was trained for.
+        ConfigError: the policy was not trained with budgets, or a limit is NaN or exceeds the largest trained for.
     """
     obs, left = np.asarray(obs, np.float32), np.asarray(left, np.float32)
     if budget <= 0:
         raise ConfigError("this policy knows no budgets: train it with policy.budget=LARGEST_LIMIT")
-    if (left > budget).any():
-        raise ConfigError(f"cost limit {left.max():g} exceeds policy.budget = {budget:g}, the largest trained for")
+    if not (left <= budget).all():
+        raise ConfigError(
+            f"cost limit {left.max():g} is not within policy.budget = {budget:g}, the largest trained for"
+        )
     column = np.broadcast_to(np.maximum(left / budget, 0.0), obs.shape[:-1])[..., None]
     return np.concatenate([obs, column], -1, dtype=np.float32)

@@ -81,7 +81,7 @@ class FisorConfig:
 
     candidates: int = 16  # actions drawn per state
     returns: float = 1.0  # to act for, with `condition_dropout`: share of the log's rows that earn no more
-    threshold: float = 0.0  # up to which Q_h counts as feasible when acting; see `calibrate` for one with a promise
+    threshold: float = 0.0  # up to which Q_h counts as feasible when acting; `Calibration.at_most` makes a promise
     pick: str = "maxq_feasible"  # most Q where Q_h <= 0, else least Q_h (official: minqc, least Q_h always) | maxq
     compile: bool = False  # torch.compile the networks
     precision: str = "float32"  # of products in training: float32 | tf32 (GPU) | bfloat16 (the actor's; see `products`)
@@ -118,6 +118,11 @@ class FisorConfig:
             )
         if self.budget > 0 and self.violation == "column":
             raise ConfigError("fisor.budget needs costs: it does not go with fisor.violation=column")
+        if self.budget > 0 and self.lead > 0:
+            raise ConfigError(
+                f"fisor.lead is {self.lead}: what follows a cost is no fault of its own where there is a "
+                "budget. Give one of fisor.lead and fisor.budget"
+            )
         if self.feasibility_loss == "cross_entropy" and self.violation == "column":
             raise ConfigError(
                 "fisor.feasibility_loss=cross_entropy needs bounds of h, and a column has none: use squared with it"

@@ -21,11 +21,15 @@ class Calibration:
 
     threshold: float
     alpha: float  # promised share of unsafe states that are called safe, at most
-    delta: (
-        float | None
-    )  # chance that the draw of calibration states breaks the promise; None: the promise is on average
+    delta: float | None  # chance that the draw of calibration states breaks the promise; None: it is on average
     states: int  # unsafe calibration states
     rank: int  # the threshold is the rank-th smallest of their values
+
+    @property
+    def at_most(self) -> float:
+        """The largest float32 below the threshold: the `threshold` of a policy, which calls its equals feasible."""
+        below = np.nextafter(np.float32(self.threshold), np.float32(-np.inf))
+        return float(below)
 
     def safe(self, values: Array) -> Array:
         """`[B]` true where states with these values are called safe."""

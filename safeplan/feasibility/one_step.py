@@ -77,7 +77,7 @@ class OneStepPolicy:
     def act(self, obs: Any, generator: torch.Generator, *, pick: str | None = None) -> Any:
         """One action per state, `[B, A]`; as `FisorPolicy.act`."""
         n, t = self.config.candidates, self.teacher
-        return t._query(lambda o: self._choose(self, o, t._noise(len(o) * n, generator), n, pick), obs)
+        return t._asked(lambda o: self._choose(self, o, t._noise(len(o) * n, generator), n, pick), obs)
 
     def _choice(self, obs: Tensor, noise: Tensor, n: int, pick: str | None) -> Tensor:
         many = obs.repeat_interleave(n, 0) if n > 1 else obs

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from safeplan.data import Normalizer
 from safeplan.diffusion import Denoiser, FisorVP, Guidance, ddpm
-from safeplan.errors import ShapeError
+from safeplan.errors import DataError, ShapeError
 from safeplan.feasibility import losses
 from safeplan.feasibility.ancestral import ancestral
 from safeplan.feasibility.config import FisorConfig
@@ -162,6 +162,12 @@ class FisorPolicy:
             raise ShapeError(f"fisor: {what} are {tuple(x.shape)}, expected [B, {size}] or [{size}]")
         return x
 
+    def _asked(self, fn: Any, obs: Any) -> Any:
+        """`_query` for an action: nothing is chosen for what is no observation. Raises DataError."""
+        if not bool(torch.isfinite(self._tensor(obs, self.obs_size, "observations")).all()):
+            raise DataError("fisor: observations hold NaN or infinity. Check the environment")
+        return self._query(fn, obs)
+
     @torch.no_grad()
     def _query(self, fn: Any, obs: Any, *actions: Any) -> Any:
         o = self.encode(self._tensor(obs, self.obs_size, "observations"))
@@ -220,6 +226,9 @@ class FisorPolicy:
             chain: guidance of the candidates, or a function from the critics of their states to it:
                 `lambda c: [Barrier(lambda a: -c.q_h(a), metric="identity")]` moves each the least that Q_h asks for;
                 with `config.condition_dropout`, `[CFG(2.0)]` draws them towards the return that `returns` names.
+
+        Raises:
+            ShapeError: observations of another size. DataError: NaN or infinite ones.
         """
         n = self.config.candidates
 
@@ -229,7 +238,7 @@ class FisorPolicy:
             many = o.repeat_interleave(n, 0)
             return self.chosen(many, self._sample(many, generator, chain), n, pick)
 
-        return self._query(choose, obs)
+        return self._asked(choose, obs)
 
     def _choice(self, obs: Tensor, noise: Tensor, fresh: Sequence[Tensor], n: int, pick: str | None) -> Tensor:
         """The chosen of n unguided candidates; all that is drawn is given, so that one compiled piece does it."""

@@ -171,8 +171,10 @@ class _Metrics:
         self.rows: list[dict[str, str]] = []
         if path.is_file():
             with path.open(newline="") as file:
-                known = [r for r in csv.DictReader(file) if (r["update"] or "").isdigit()]  # a kill cuts lines short
-            self.rows = [r for r in known if int(r["update"]) <= start]
+                for row in csv.DictReader(file):  # a kill cuts lines short
+                    whole = None not in row and all(row.values()) and row["update"].isdigit()
+                    if whole and (int(self.rows[-1]["update"]) if self.rows else -1) < int(row["update"]) <= start:
+                        self.rows.append(row)
             temp = path.with_suffix(".tmp")
             with temp.open("w", newline="") as file:
                 if self.rows:

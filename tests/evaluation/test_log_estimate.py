@@ -9,8 +9,8 @@ from safeplan.baselines.offline import make
 from safeplan.cli.main import main
 from safeplan.data import Log, write_log
 from safeplan.errors import ConfigError
-from safeplan.evaluation.fqe import FqeConfig
-from safeplan.evaluation.log_estimate import acting, estimate, flown_on
+from safeplan.evaluation.fqe import Choices, FqeConfig
+from safeplan.evaluation.log_estimate import acting, estimate, flown_on, unlike
 from safeplan.feasibility import FisorConfig, FisorPolicy
 from safeplan.feasibility.one_step import OneStepConfig, OneStepPolicy
 from safeplan.rng import torch_rng
@@ -50,8 +50,24 @@ def test_the_driver_itself_gets_what_it_got():
     assert found.policy["costs"].estimate == pytest.approx(5.0, rel=0.05) and found.unlike < 0.03
     driver.mean = -0.6
     other = estimate(driver, log, FAST)
-    assert other.unlike > 0.9
+    assert other.unlike > 0.9 and other.chance == 1 / 61
     assert json.dumps(other.to_dict())
+
+
+def test_unlike_is_judged_state_by_state_and_on_episodes_held_out():
+    """Actions that the log has elsewhere, with its own states all known: as far from what is done there as can be."""
+    rng = np.random.default_rng(1)
+    x = np.repeat(rng.uniform(-1, 1, (150, 1)), 10, 0) + 0.01 * rng.normal(size=(1500, 1))
+    a = np.where(x > 0, 0.5, -0.5) + 0.1 * rng.normal(size=x.shape)
+    end = np.tile(np.arange(10) == 9, 150)
+    x, a, zero = x.astype(np.float32), a.astype(np.float32), np.zeros(1500, np.float32)
+    log = Log(x, np.roll(x, -1, 0), a, zero, zero, np.zeros_like(end), end)
+    after = np.roll(a, -1, 0)
+    begun = a[::10]
+    assert unlike(log, Choices(after, begun)) == (pytest.approx(0.01, abs=0.008), 0.01)
+    assert unlike(log, Choices(-after, begun))[0] > 0.85
+    uniform = rng.uniform(-1, 1, after.shape).astype(np.float32)
+    assert unlike(log, Choices(uniform, begun))[0] > 0.4
 
 
 def test_only_what_timed_out_is_flown_on():
@@ -84,7 +100,7 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     train(learner, source, tmp_path / "run", updates=2, checkpoint_every=2)
     main(["data", "estimate", str(path), "run=run", "gamma=0.8", "updates=200"])
     out = capsys.readouterr().out
-    assert out.startswith("From 60 episodes, discounted by 0.8: return ") and "(1% would be chance)" in out
+    assert out.startswith("From 60 episodes, discounted by 0.8: return ") and "(1.6% would be chance)" in out
     folder = tmp_path / "runs" / "estimate_drives"
     found = json.loads((folder / "estimate.json").read_text())
     assert found["policy"]["costs"]["low"] < found["policy"]["costs"]["high"] and found["run"] == "run"

@@ -82,7 +82,6 @@ def test_fisor_counts_what_is_left_of_the_limit():
     found = rollout([Walk() for _ in range(4)], FisorActor(policy), episodes=4, limit=4.0, seed=0, max_steps=20)
     assert all(o.shape == (4, 3) and o.dtype == np.float32 for o in seen)
     np.testing.assert_allclose(seen[0][:, 2], 0.4)
-    assert (np.diff([o[:, 2] for o in seen], axis=0) <= 0).all()
     assert found.returns.shape == (4,)
     fast, before = OneStepPolicy(policy, OneStepConfig(hidden=8, layers=1, candidates=2)), len(seen)
     rollout([Walk() for _ in range(4)], FisorActor(fast), episodes=4, limit=4.0, seed=0, max_steps=20)
@@ -93,6 +92,35 @@ def test_fisor_counts_what_is_left_of_the_limit():
     rollout([Walk()], FisorActor(hard, pick="minqc"), episodes=1, limit=4.0, seed=0, max_steps=3)
     again = [rollout([Walk()], Memoryless(hard), episodes=2, limit=0, seed=1, max_steps=9).returns for _ in range(2)]
     np.testing.assert_array_equal(*again)
+
+
+@pytest.mark.parametrize("fast", (False, True))
+@pytest.mark.parametrize(("limit", "reserve"), ((6.0, 0.0), (6.0, 2.5), (12.0, 4.0), (1.0, 3.0)))
+def test_what_is_told_is_the_limit_less_reserve_and_cost(limit, reserve, fast):
+    """To the end of the budget and beyond: every step from 1 on costs 1."""
+
+    class Toll(Walk):
+        def step(self, action):
+            obs, reward, _, late, info = super().step(np.zeros(1))
+            return obs, reward, False, late, info | {"cost": float(self.k > 1)}
+
+    small = FisorConfig(hidden=8, actor_width=8, actor_blocks=1, candidates=2, budget=10.0)
+    policy, seen = FisorPolicy(3, 1, small), []
+    query = policy._query
+    policy._query = lambda fn, obs, *a: seen.append(obs[:, 2].copy()) or query(fn, obs, *a)
+    actor = FisorActor(OneStepPolicy(policy, OneStepConfig(hidden=8)) if fast else policy, reserve=reserve)
+    found = rollout([Toll(), Toll()], actor, episodes=2, limit=limit, seed=0, max_steps=20)
+    assert found.costs.tolist() == [19.0, 19.0]
+    left = np.maximum(limit - reserve - np.maximum(np.arange(20) - 1, 0), 0) / 10
+    np.testing.assert_allclose(seen, np.stack([left, left], 1), rtol=1e-6)
+
+
+def test_a_reserve_is_of_a_limit():
+    hard = FisorPolicy(2, 1, FisorConfig(hidden=8, actor_width=8, actor_blocks=1))
+    with pytest.raises(ConfigError, match="this policy knows none"):
+        FisorActor(hard, reserve=1.0)
+    with pytest.raises(ConfigError, match="reserve is nan"):
+        FisorActor(hard, reserve=float("nan"))
 
 
 def test_refusals():

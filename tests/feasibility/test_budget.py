@@ -115,8 +115,12 @@ def test_normalised_observations_are_clipped_and_those_of_policies_of_before_are
 def test_refusals():
     with pytest.raises(ConfigError, match=r"policy\.budget=LARGEST"):
         with_budget(np.zeros((1, 2)), 1.0, 0.0)
-    with pytest.raises(ConfigError, match="limit 50 exceeds"):
+    with pytest.raises(ConfigError, match="limit 50 is not within"):
         with_budget(np.zeros((2, 2)), np.array([1.0, 50.0]), 40.0)
+    with pytest.raises(ConfigError, match="limit nan is not within"):
+        with_budget(np.zeros((2, 2)), np.array([1.0, np.nan]), 40.0)
+    with pytest.raises(ConfigError, match=r"fisor\.lead is 3: .* Give one of"):
+        FisorConfig(budget=1.0, lead=3)
     with pytest.raises(ConfigError, match="violation=column"):
         FisorConfig(budget=1.0, violation="column")
     np.testing.assert_array_equal(with_budget(np.zeros(2), -9.0, 4.0), np.float32([0, 0, 0]))

@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 from scipy.stats import binomtest
 
 from safeplan.errors import CertificateError, DataError
-from safeplan.feasibility import calibrate, states_needed
+from safeplan.feasibility import FisorConfig, FisorPolicy, calibrate, states_needed
+from safeplan.feasibility.select import select
 
 
 def test_miss_rates_keep_the_promise_and_waste_little():
@@ -30,6 +32,18 @@ def test_any_monotone_score_and_ties():
     assert b.threshold == pytest.approx(np.exp(5 * a.threshold) - 3) and a.rank == b.rank == 8
     tied = calibrate(np.r_[np.zeros(50), np.ones(50)], 0.1)
     assert not tied.safe(np.zeros(3)).any() and tied.safe(np.array([-1.0]))[0]
+
+
+def test_what_equals_the_threshold_is_not_called_safe_by_a_policy_either():
+    """Critics of bounded h saturate, so many values are the same number."""
+    unsafe = np.r_[np.full(50, -1.0), np.linspace(-0.9, 1.0, 450)].astype(np.float32)
+    found = calibrate(unsafe, 0.01)
+    policy = FisorPolicy(1, 1, FisorConfig(hidden=8, actor_width=8, actor_blocks=1))
+    policy.threshold = found.at_most
+    q_h = torch.from_numpy(unsafe)[:, None] - policy.threshold
+    taken = select(torch.cat([q_h, q_h + 1.0], 1), torch.tensor([[0.0, 1.0]]).expand(500, 2), "maxq_feasible")
+    assert not found.safe(unsafe).any() and (q_h > 0).all() and (taken == 0).all()
+    assert found.at_most < found.threshold < found.at_most + 1e-6
 
 
 @pytest.mark.parametrize("delta", [None, 0.05])

@@ -2,6 +2,7 @@
 
 from copy import deepcopy
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from safeplan.errors import ConfigError, ShapeError
 from safeplan.feasibility import Fisor, FisorConfig, with_budget
 from safeplan.feasibility.one_step import OneStepConfig, OneStepPolicy, teacher_map
 from safeplan.rng import torch_rng
-from safeplan.training import load, train
+from safeplan.training import fisor_from_log, load, train
 from safeplan.training.one_step import OneStepLearner, one_step_from_log
 
 SMALL = FisorConfig(hidden=16, actor_width=16, actor_blocks=1, candidates=4)
@@ -48,6 +49,50 @@ def test_imitation_alone_is_the_teachers_map(teacher):
     error = (got - want).square().mean()
     assert error < 0.05 * want.var() and want.abs().max() <= 1
     torch.testing.assert_close(teacher_map(teacher, obs, z), want)  # no noise but the one given
+
+
+@pytest.mark.parametrize("budget", (0.0, 5.0))
+def test_it_learns_from_what_it_will_see(budget):
+    """Normalised observations, and the root of a budget: distilled as encoded, it acts as its teacher."""
+    log = states()
+    far = Log(**{**log.columns, "observations": 40.0 + 10.0 * log.observations})
+    config = replace(SMALL, dropout=0.0, normalize=True, budget=budget)
+    agent = fisor_from_log(far, config, seed=1)[0].agent
+    agent.nets.requires_grad_(False).eval()
+    learner, source = one_step_from_log(far, agent, TINY)
+    for i in range(300):
+        learner.update(source.batch(i, 0), torch_rng(0, i))
+    left = 5.0 * torch.rand(500, generator=torch_rng(4)).square().numpy()
+    obs = with_budget(far.observations[:500], left, 5.0) if budget else far.observations[:500]
+    z, seen = torch.randn(500, 1, generator=torch_rng(2)), agent.encode(torch.from_numpy(obs))
+    with torch.no_grad():
+        want, got = teacher_map(agent, seen, z), learner.policy.map(seen, z)
+    assert (got - want).square().mean() < 0.05 * want.var()
+
+
+def test_what_it_prefers_where_the_state_is_safe_and_its_action_is_not(teacher):
+    """Less violation there, up to the threshold of the choice; more reward elsewhere."""
+    student, obs = OneStepPolicy(teacher, TINY), torch.zeros(1, 2)
+    for v_h, q_h, threshold, unsafe in (
+        (-1, 0.5, 0, True),
+        (-1, -0.5, 0, False),
+        (-1, -0.5, -0.8, True),
+        (1, -2, 0, True),
+    ):
+        student.teacher = SimpleNamespace(
+            _value=lambda net, o, v=v_h: torch.full((1,), float(v)),
+            scores=lambda o, a, q=q_h: (0 * a[:, 0] + q, 0 * a[:, 0] + 7.0),
+            threshold=threshold,
+            path=teacher.path,
+            denoiser=teacher.denoiser,
+            leaves=teacher.leaves,
+        )
+        prefers = student.loss(obs, torch.zeros(1, 1))[1].item()
+        assert prefers == pytest.approx(np.sign(q_h) if unsafe else -1.0)
+        if q_h < 0 and unsafe:  # tell -|Q_h| from -Q by their gradients
+            student.teacher.scores = lambda o, a, q=q_h: (0 * a[:, 0] + q, a[:, 0])
+            grads = torch.autograd.grad(student.loss(obs, torch.zeros(1, 1))[1], list(student.net.parameters()))
+            assert all(not g.any() for g in grads)
 
 
 def test_one_evaluation_per_batch_and_many_candidates_are_told_apart(teacher):

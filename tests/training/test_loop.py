@@ -72,6 +72,16 @@ def test_twelve_and_on_to_twenty_is_twenty(whole, tmp_path):
     assert [r["update"] for r in resumed] == ["4", "8", "12", "16", "20"]
 
 
+def test_a_line_that_a_kill_cut_short_is_no_row(tmp_path):
+    go(tmp_path, 12)
+    for cut in ("2", "16,0.5", "x"):
+        with (tmp_path / "metrics.csv").open("a") as file:
+            file.write(cut)
+        go(tmp_path, 16 if cut == "2" else 20)
+        found = rows(tmp_path)
+        assert [r["update"] for r in found][:4] == ["4", "8", "12", "16"] and all(all(r.values()) for r in found)
+
+
 def test_a_finished_run_returns_at_once(whole):
     before = (whole / "state.pt").stat().st_mtime_ns
     assert go(whole.parent.parent, 20) == whole

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from dsrl_methods import GUIDANCE, MAIN, METHODS, RESERVE, SMALL, Suite, how
+from dsrl_methods import ALPHA, ASCENT, GUIDANCE, MAIN, METHODS, RESERVE, Suite, how, settings
 
 
 class Trained(NamedTuple):
@@ -55,7 +55,6 @@ class Bench:
     def learner(self, task: str, method: str, seed: int) -> tuple[Any, Any]:
         """Learner and source of a method that trains."""
         from safeplan.baselines import offline
-        from safeplan.feasibility import FisorConfig, official
         from safeplan.training import fisor_from_log
         from safeplan.training.one_step import one_step_from_log
 
@@ -66,8 +65,7 @@ class Bench:
             )
         if m.act == "one_step":
             return one_step_from_log(self.log(task), self.trained(task, m.of, seed).policy, seed=seed)
-        budget = {"budget": max(self.suite.limits)} if m.every_limit else {}
-        config = (official if m.official else FisorConfig)(**{**SMALL, **(m.train or {}), **budget})
+        config = settings(m, max(self.suite.limits))
         return fisor_from_log(self.log(task), config, seed=seed, device=self.device)
 
     def trained(self, task: str, method: str, seed: int) -> Trained:
@@ -123,7 +121,7 @@ class Bench:
         if isinstance(policy, OneStepPolicy):
             return Memoryless(policy)
         barrier = lambda c: Barrier(lambda a: -m.margin - c.q_h(a), metric="identity")  # noqa: E731
-        ascent = lambda c: Energy(lambda a: -c.q(a), scale=0.05, metric="identity", proximal=False)  # noqa: E731
+        ascent = lambda c: Energy(lambda a: -c.q(a), scale=ASCENT, metric="identity", proximal=False)  # noqa: E731
         chains = {
             "guided": lambda c: [barrier(c)],
             "steered": lambda c: [ascent(c), barrier(c)],
@@ -204,7 +202,7 @@ def seconds_per_update(learner: Any, source: Any, count: int = 20) -> float:
     return spent
 
 
-def threshold(policy: Any, log: Any, alpha: float = 0.1) -> float:
+def threshold(policy: Any, log: Any, alpha: float = ALPHA) -> float:
     """Conformal threshold of Q_h, from rows of the log after which its driver violated within the next five steps.
 
     At most a share `alpha` of such rows is called safe. Nobody knows which states of a log are truly lost; these stand

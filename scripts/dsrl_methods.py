@@ -1,7 +1,9 @@
 """What dsrl_table.py compares: methods, suites of tasks, and the jobs that these make. Import it, do not run it."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from importlib import import_module
 from typing import Any
 
 SMALL: dict[str, Any] = {"batch": 256, "actor_steps": 1, "actor_width": 128, "actor_decay_steps": 0}
@@ -28,7 +30,9 @@ class Method:
 
 
 PARITY = "FISOR official"
-BEST = "FISOR, Q, barrier, margin"  # chosen with seeds 0 to 2, on other episodes than the table's
+BEST = "FISOR, Q, barrier, margin"  # the best of those that know no limit; seeds 0 to 2, other episodes
+ASCENT = 0.05  # scale of the energy that lifts Q
+ALPHA = 0.1  # share of unsafe rows that the calibrated threshold may call safe
 GUIDANCE = 2.0  # scale of CFG towards the best return of the log; 4 costs too much on CarCircle; chosen with seed 0
 MARGIN = 0.8  # below 0 that Q_h must stay: of what may follow under 1 % is violating, where 0 allows 4 %
 CFG = "FISOR, CFG on return"
@@ -67,6 +71,13 @@ METHODS = {
     "COptiDICE": Method(rival="coptidice"),
     "CDT": Method(rival="cdt", settings={"batch": 128}, every_limit=True),
     "TREBI-like": Method(rival="trebi", every_limit=True),
+}
+ACTING: dict[str, dict[str, float]] = {  # constants of how a method acts
+    "returns": {"guidance": GUIDANCE},
+    "returns_guided": {"guidance": GUIDANCE},
+    "steered": {"ascent": ASCENT},
+    "calibrated": {"alpha": ALPHA},
+    "reserve": {"reserve": RESERVE},
 }
 MAIN = (PARITY, "FISOR", "FISOR, one step", BEST)  # the most seeds; curves where they train
 MOST = (*MAIN, BUDGET, KEPT)  # as many seeds
@@ -122,10 +133,35 @@ SUITES = {
 }
 
 
+def settings(m: Method, limit: float) -> Any:
+    """FisorConfig of what a method trains; `limit`: the largest it is to serve, if it takes any."""
+    from safeplan.feasibility import FisorConfig, official
+
+    budget = {"budget": limit} if m.every_limit else {}
+    return (official if m.official else FisorConfig)(**{**SMALL, **(m.train or {}), **budget})
+
+
 def how(method: str) -> dict[str, Any]:
-    """What makes a method's rows, as JSON: its entry in METHODS and that of the FISOR it acts with."""
+    """What makes a method's rows, as JSON: its entry in METHODS, every setting behind it, and the FISOR it acts with.
+
+    Settings that the study's header has for all FISORs are left out, and the budget, which the suite's limits give.
+    """
+    from safeplan.baselines.offline import TABLE
+    from safeplan.feasibility.config import stored
+    from safeplan.feasibility.one_step import OneStepConfig
+
     m = METHODS[method]
-    return asdict(m) | ({"fisor": how(m.of)} if m.of else {})
+    found: dict[str, Any] = dict(ACTING.get(m.act, {}))
+    if m.train is not None:
+        base = stored(settings(Method(official=m.official), 0.0))
+        mine = stored(settings(m, 1.0)).items()
+        found |= {k: v for k, v in mine if k != "budget" and (k not in base or base[k] != v)}
+    if m.act == "one_step":
+        found |= asdict(OneStepConfig())
+    if m.rival:
+        module, cls = TABLE[m.rival]
+        found |= asdict(getattr(import_module(module), cls).Settings(**m.settings))
+    return json.loads(json.dumps(asdict(m) | {"with": found} | ({"fisor": how(m.of)} if m.of else {})))
 
 
 def planned(suite: Suite, tasks: list[str], methods: list[str], seeds: int | None) -> dict[str, list[int]]:

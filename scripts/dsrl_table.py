@@ -22,6 +22,7 @@ limit. A cell without its jobs says "not run".
 """
 
 import argparse
+import json
 import os
 import sys
 import time
@@ -95,8 +96,16 @@ def written(work: Bench, name: str, header: dict[str, Any], rows: list[Any], out
     if summary["curves"]:
         curves_figure(summary, out / f"{name}_curves.png")
         pictures.append(f"{name}_curves.png")
-    write(out / f"{name}.json", summary | {"pictures": pictures})
+    summary |= {"pictures": pictures, "rivals": [n for n, m in METHODS.items() if m.rival]}
+    summary["failed_gates"] = failed_gates(out / "rival_gates.json") if name == "dsrl_bullet" else []
+    write(out / f"{name}.json", summary)
     return summary
+
+
+def failed_gates(path: Path) -> list[str]:
+    """TASK/RIVAL of those that do not learn the log without a limit either, as rival_gates.py found."""
+    rows = json.loads(path.read_text())["rows"] if path.is_file() else []
+    return [f"{r['task']}/{r['rival']}" for r in rows if r["passed"] == "**no**"]
 
 
 def main(argv: list[str] | None = None, bench: Callable[..., Any] = Bench) -> int:

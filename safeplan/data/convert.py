@@ -174,6 +174,13 @@ def with_next_observations(what: str, columns: Columns, notes: list[str]) -> Col
         f"next observations are those of the following rows; the last rows of {len(drop)} episodes that time out are "
         f"dropped, as what follows them is unknown; {int(terminal.sum())} terminal rows keep their own observation"
     )
+    lost = np.zeros(len(seen), bool)
+    lost[drop[:, 1] - 1] = columns["costs"][drop[:, 1] - 1] > 0
+    if lost.any():
+        cure = "mark them terminal if the episodes ended there, or give columns.next_observations"
+        if not (columns["costs"][~lost] > 0).any():
+            refuse(what, [f"all {int(lost.sum())} rows that cost something are last rows, which are dropped: {cure}"])
+        notes.append(f"WARNING: {int(lost.sum())} of the dropped rows cost something, which is lost: {cure}")
     timeouts = columns["timeouts"].copy()
     timeouts[drop[:, 1] - 2] = True
     keep = np.ones(len(seen), bool)

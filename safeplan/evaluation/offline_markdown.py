@@ -3,6 +3,8 @@
 from safeplan.evaluation.report import generic, spread
 from safeplan.feasibility import official
 
+FAILED = "†"
+
 
 def offline(data: dict) -> str:
     """Methods on logs of DSRL's tasks: a table per task, limits that were chosen when acting, all tasks, aims."""
@@ -13,7 +15,8 @@ def offline(data: dict) -> str:
         rows = []
         for name, seeds in data["planned"].items():
             if name.startswith(f"{task}/"):
-                rows.append({task: name.partition("/")[2]} | offline_row(at.get((name, limit)), limit, seeds))
+                method = name.partition("/")[2] + (f" {FAILED}" if name in data["failed_gates"] else "")
+                rows.append({task: method} | offline_row(at.get((name, limit)), limit, seeds))
         log = data["logs"][task]
         best = log["best_within"][f"{limit:g}"]
         said = f"Log of {task}: {log['episodes']} episodes with returns of {log['low']:.4g} to {log['high']:.4g}"
@@ -36,11 +39,12 @@ def offline(data: dict) -> str:
     note = (
         f"Simulated logs, not DSRL's. Means over seeds of {s['episodes']} episodes each, with Student's 95 % intervals "
         f"over seeds; violating: share of all episodes that cost more than {limit:g}, Clopper-Pearson, so of these "
-        f"trainings and not of others. {offline_sizes(s)} Rivals have the CPU time of FISOR's updates. CPU seconds are "
+        f"trainings and not of others. {offline_sizes(s)} {offline_rivals(data)} CPU seconds are "
         "of one training, of the one-step policy without that of the FISOR it copies; -: no training of its own, or "
         "none that was timed. All tasks: interquartile mean over tasks and the seeds that all of these have, with a "
         "stratified bootstrap interval, which is too narrow for so few seeds."
     )
+    note += offline_same(data)
     return "\n\n".join([*parts, note])
 
 
@@ -89,12 +93,13 @@ def offline_short(data: dict) -> str:
             if c:
                 text = f"{spread(c['return'], 0)}; {spread(c['cost'])}"
                 text += f" ({c['seeds']} of {planned} seeds)" if c["seeds"] < (planned or 0) else ""
+                text += f" {FAILED}" if f"{task}/{o['method']}" in data["failed_gates"] else ""
             row[task] = text
         rows.append(row | {"runs within the limit": f"{o['safe_runs']} of {o['runs']}"})
     s, picture, tried = data["settings"], data["pictures"][0], len(data["variants"])
     note = (
         f"Simulated logs, not DSRL's: raw returns. Means over seeds of {s['episodes']} episodes each, with Student's "
-        f"95 % intervals over seeds. {offline_sizes(s)} Rivals have the same CPU time."
+        f"95 % intervals over seeds. {offline_sizes(s)} {offline_rivals(data)}"
     )
     if tried:
         note += f" {tried} variants of FISOR that only some tasks have: results/README.md."
@@ -110,6 +115,29 @@ def offline_sizes(settings: dict) -> str:
         f"{f['actor_width']}; FISOR official is the authors' algorithm in this size ({o['actor_steps']} actor step an "
         f"update, no decay of its rate), not their training, with {o_full.batch:,} rows at width {o_full.actor_width}."
     )
+
+
+def offline_rivals(data: dict) -> str:
+    """How much CPU time rivals had, and what it means that some failed their gate."""
+    at = {(c["task"], c["method"]): c["cpu_seconds"] for c in data["cells"] if c["limit"] == data["limits"][0]}
+    own = {task: seconds for (task, method), seconds in at.items() if method == "FISOR" and seconds}
+    shares = [s / own[task] for (task, method), s in at.items() if method in data["rivals"] and s and task in own]
+    said = "Rivals have about the CPU time of FISOR's updates"
+    said += f": {min(shares):.2f} to {max(shares):.2f} of it." if shares else "."
+    if data["failed_gates"]:
+        said += f" {FAILED}: fails its gate on this log in this time (rival_gates), so it says little about the method."
+    return said
+
+
+def offline_same(data: dict) -> str:
+    """Methods that turned out to act as another one does."""
+    same: dict[tuple[str, str], list[str]] = {}
+    for c in data["cells"]:
+        if c["limit"] == data["limits"][0] and c["same_as"]:
+            pair = tuple(sorted((c["method"], c["same_as"].partition("/")[2]), key=len, reverse=True))
+            same.setdefault(pair, []).append(c["task"])
+    found = [f"{a} acts as {b} on {', '.join(dict.fromkeys(tasks))}" for (a, b), tasks in same.items()]
+    return f" Flight by flight the same: {'; '.join(found)}." if found else ""
 
 
 def offline_fresh(data: dict) -> list[str]:

@@ -48,6 +48,8 @@ def summarise(
     names = [*planned, *(p for p in found if p not in planned)]
     found = {name: sorted(mine, key=lambda r: r["seed"]) for name, mine in found.items()}
     cells = [c for name in names if name in found for c in _cells(name, found[name], logs, chosen_with)]
+    for c in cells:
+        c["same_as"] = next((n for n in names if n in found and _same(n, c, found)), None)
     main = [c for c in cells if c["limit"] == limits[0]]
     common = [t for t in logs if all(f"{t}/{m}" in planned for m in _methods(list(planned)))]
     return {
@@ -62,6 +64,16 @@ def summarise(
         "aims": _aims(main, planned, ours, parity),
         "curves": [c for name in names if name in found for c in _curve(name, found[name], limits[0])],
     }
+
+
+def _same(name: str, cell: Mapping[str, Any], found: Mapping[str, Sequence[Row]]) -> bool:
+    """Whether the policy of a cell flew as that of the job `name` did, on every seed: nothing was changed."""
+    task, _, method = name.partition("/")
+    if task != cell["task"] or method == cell["method"]:
+        return False
+    key, flights = f"{cell['limit']:g}", {r["seed"]: r["flights"] for r in found[name]}
+    mine = {r["seed"]: r["flights"] for r in found[f"{task}/{cell['method']}"]}
+    return all(key in flights.get(s, {}) and flights[s][key] == f[key] for s, f in mine.items())
 
 
 def _methods(names: Sequence[str]) -> list[str]:
@@ -94,7 +106,7 @@ def _cells(name: str, mine: Sequence[Row], logs: Mapping[str, Any], chosen_with:
                 "violations": clopper_pearson(sum(over), len(over))._asdict(),
                 "by_seed": {"seed": seeds, "return": returns.tolist(),
                             "scaled": scaled.tolist(), "cost": costs.tolist()},
-                "updates": mine[0]["updates"],
+                "updates": round(float(np.mean([r["updates"] for r in mine]))),
                 "cpu_seconds": float(np.mean(spent)) if spent else None,
             }
         )  # fmt: skip

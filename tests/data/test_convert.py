@@ -210,6 +210,24 @@ def test_an_episode_of_which_nothing_is_left(tmp_path):
     assert "1 episodes are one row long" in text and "first row 0" in text and "their length is zero" in text
 
 
+def test_costs_do_not_go_unsaid_with_the_rows_that_are_dropped(tmp_path, log):
+    """A recording that stops at the crash has its only costs in rows of which what follows is unknown."""
+    columns = table(log)
+    (cost,) = (k for k in columns if "cost" in k)
+    ends = np.cumsum(LENGTHS) - 1
+    timed = [e for e in ends if columns["truncated"][e]]
+    columns[cost] = np.zeros(len(log))
+    columns[cost][timed[:2]] = 1
+    text = refused(write_csv(tmp_path / "a.csv", columns))
+    assert "all 2 rows that cost something are last rows, which are dropped: mark them terminal" in text
+    columns[cost][timed[0] - 1] = 1
+    made = load(write_csv(tmp_path / "b.csv", columns))
+    assert made.log.costs.sum() == 1
+    assert any(n.startswith("WARNING: 2 of the dropped rows cost something, which is lost") for n in made.notes)
+    columns[cost][timed[:2]] = 0
+    assert not any("WARNING" in n for n in load(write_csv(tmp_path / "c.csv", columns)).notes)
+
+
 def test_lengths_that_do_not_fit(tmp_path, log):
     np.savez(tmp_path / "a.npz", **log.columns, episode_lengths=np.array([5, 0, 14]))
     assert "1 episodes of zero length, first episode 1" in refused(str(tmp_path / "a.npz"))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from safeplan.evaluation import offline_plots
+from safeplan.evaluation.offline_markdown import offline_rivals, offline_same
 from safeplan.evaluation.offline_plots import curves_figure, tradeoff_figure
 from safeplan.evaluation.offline_table import BEST, CLEAR, SAFE, log_facts, summarise
 
@@ -49,6 +50,26 @@ def test_seeds_count_the_same_in_whatever_order_they_were_done():
     assert mine["common"]["cost"]["estimate"] == pytest.approx(0.1) and mine["tasks"] == ["A", "B"]
     cell = next(c for c in tables[0]["cells"] if (c["task"], c["method"]) == ("A", "mine"))
     assert cell["by_seed"]["seed"] == [0, 1, 2] and cell["fresh"] == {"seeds": 1, "return": 20.0, "cost": 0.1}
+
+
+def test_a_method_that_flies_as_another_does_is_named():
+    rows = [row("A/mine", s, 10 + s, 1) for s in (0, 1)] + [row("A/rival", 0, 10, 1), row("A/parity", 0, 10, 2)]
+    same = {c["method"]: c["same_as"] for c in summarise({}, rows, PLAN, LOG, (10.0,), ["mine"], "parity")["cells"]}
+    assert same == {"mine": None, "rival": "A/mine", "parity": None}  # the other has a seed more
+    cells = [{"method": m, "task": t, "limit": 10.0, "same_as": f"{t}/mine"} for t in "AB" for m in ("rival",)]
+    assert offline_same({"limits": [10.0], "cells": cells}) == " Flight by flight the same: rival acts as mine on A, B."
+    assert offline_same({"limits": [10.0], "cells": []}) == ""
+
+
+def test_what_rivals_had_and_which_of_them_learned_nothing_is_said():
+    rows = [row("A/FISOR", 0, 1, 1), row("A/rival", 0, 1, 1, done=50), row("A/mine", 0, 1, 1, done=25)]
+    rows[1]["cpu_seconds"]["train"] = 80.0
+    s = summarise({}, rows, {**PLAN, "A/FISOR": [0]}, LOG, (10.0,), ["mine"], "parity")
+    said = offline_rivals(s | {"rivals": ["rival"], "failed_gates": []})
+    assert said == "Rivals have about the CPU time of FISOR's updates: 0.80 to 0.80 of it."
+    assert "† : fails" not in said and "†: fails its gate" in offline_rivals(
+        s | {"rivals": [], "failed_gates": ["A/rival"]}
+    )
 
 
 def test_ours_that_a_task_does_without_are_variants_and_rivals_are_not():

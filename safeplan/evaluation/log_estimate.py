@@ -100,8 +100,8 @@ def unlike(log: Log, chosen: Choices, seed: int = 0) -> tuple[float, float]:
         for e in out:
             before = np.arange(episodes[e, 0], episodes[e, 1] - 1)  # what follows is a state of the log
             before = before if len(before) <= each else rng.choice(before, each, replace=False)
-            _, near = tree.query(states.encode(log.observations[before + 1]), k=np.arange(1, min(NEAR, len(known)) + 1))
-            there = actions.encode(log.actions[known[near]])
+            _, near = tree.query(states.encode(log.observations[before + 1]), k=min(NEAR, len(known)))
+            there = actions.encode(log.actions[known[np.reshape(near, (len(before), -1))]])
             for distances, taken in ((own, log.actions[before + 1]), (other, chosen.after[before])):
                 distances.append(np.linalg.norm(there - actions.encode(taken)[:, None], axis=-1).min(1))
             owners.append(np.full(len(before), e))

@@ -118,7 +118,7 @@ class Bench:
             policy.threshold = threshold(policy, self.log(task))
         if m.margin:
             (policy.teacher if isinstance(policy, OneStepPolicy) else policy).threshold = -m.margin
-        if isinstance(policy, OneStepPolicy):
+        if isinstance(policy, OneStepPolicy) and not policy.budget:
             return Memoryless(policy)
         barrier = lambda c: Barrier(lambda a: -m.margin - c.q_h(a), metric="identity")  # noqa: E731
         ascent = lambda c: Energy(lambda a: -c.q(a), scale=ASCENT, metric="identity", proximal=False)  # noqa: E731

@@ -38,6 +38,7 @@ MARGIN = 0.8  # below 0 that Q_h must stay: of what may follow under 1 % is viol
 CFG = "FISOR, CFG on return"
 BUDGET = "FISOR, normalised, budget"  # raw, it earns next to nothing on CarCircle; chosen with seed 0
 KEPT = "FISOR, normalised, budget, reserve"
+FAST = "FISOR, normalised, budget, one step"
 RESERVE = 6.0  # cost kept back: told 6, BallCircle costs 9.9, told 8, 10.8; chosen with seed 0, on other episodes
 METHODS = {
     PARITY: Method(train={}, official=True),
@@ -54,6 +55,8 @@ METHODS = {
     "FISOR, normalised": Method(train={"normalize": True}),
     BUDGET: Method(train={"normalize": True}, every_limit=True),
     KEPT: Method(of=BUDGET, act="reserve", every_limit=True),
+    FAST: Method(of=BUDGET, act="one_step", every_limit=True),
+    f"{FAST}, reserve": Method(of=FAST, act="reserve", every_limit=True),
     "FISOR, barrier on Q_h": Method(of="FISOR", act="guided"),
     "FISOR, Q and barrier": Method(of="FISOR", act="steered"),
     BEST: Method(of="FISOR", act="steered", margin=MARGIN),
@@ -83,7 +86,7 @@ MAIN = (PARITY, "FISOR", "FISOR, one step", BEST)  # the most seeds; curves wher
 MOST = (*MAIN, BUDGET, KEPT)  # as many seeds
 SHORT = (*MAIN, "FISOR, lead of 3", "FISOR, barrier on Q_h", "FISOR, Q and barrier")
 SHORT += (CFG, "FISOR, CFG, barrier, margin", "FISOR, calibrated", "FISOR, best of 64")
-SHORT += (BUDGET, KEPT, "FISOR, one step, margin", "BC-Safe", "CPQ")
+SHORT += (BUDGET, KEPT, FAST, f"{FAST}, reserve", "FISOR, one step, margin", "BC-Safe", "CPQ")
 FEW = (*MAIN, BUDGET, KEPT, "FISOR, barrier on Q_h", CFG, "FISOR, normalised")
 FEW += ("BC", "BC-Safe", "CPQ")
 

@@ -4,11 +4,12 @@ import importlib.util
 import json
 import re
 import sys
-from dataclasses import replace
+from dataclasses import make_dataclass, replace
 from pathlib import Path
 
 import pytest
 
+from safeplan.baselines.offline.cpq import Cpq
 from safeplan.errors import ConfigError
 from safeplan.evaluation.shared_study import held
 from safeplan.evaluation.study import read_study
@@ -25,26 +26,10 @@ def script(name):
 
 
 methods, bench, table = map(script, ("dsrl_methods", "dsrl_bench", "dsrl_table"))
-KINDS = (
-    "FISOR official",
-    "FISOR",
-    "FISOR, minqc",
-    "FISOR, normalised, budget",
-    "FISOR, barrier on Q_h",
-    "FISOR, one step",
-)
-KINDS += (
-    "FISOR, calibrated",
-    "FISOR, best of 64",
-    "FISOR, one step, best of 256",
-    "FISOR, one step, margin",
-    "FISOR, Q and barrier",
-    "FISOR, Q, barrier, margin",
-    "FISOR, CFG on return",
-    "FISOR, CFG, barrier, margin",
-    "BC",
-    "BC-Safe",
-)
+KINDS = ("FISOR official", "FISOR", "FISOR, minqc", methods.BUDGET, methods.KEPT, methods.FAST)
+KINDS += (f"{methods.FAST}, reserve", "FISOR, barrier on Q_h", "FISOR, one step", "FISOR, calibrated")
+KINDS += ("FISOR, best of 64", "FISOR, one step, best of 256", "FISOR, one step, margin", "FISOR, Q and barrier")
+KINDS += ("FISOR, Q, barrier, margin", "FISOR, CFG on return", "FISOR, CFG, barrier, margin", "BC", "BC-Safe")
 
 
 @pytest.fixture(scope="module")
@@ -84,11 +69,7 @@ def test_every_kind_of_job(logs, tmp_path, one_task, capsys):
     assert by_method["FISOR"]["runs"] == 2 and by_method["FISOR"]["safe_runs"] <= 2
     assert by_method["CPQ"]["runs"] == 0 and summary["planned"]["BallRun/CPQ"] == 3
     curves = {c["method"]: c for c in summary["curves"]}
-    assert (
-        {"FISOR official", "FISOR"}
-        <= set(curves)
-        <= {"FISOR official", "FISOR", "FISOR, one step", "FISOR, normalised, budget"}
-    )
+    assert {"FISOR official", "FISOR"} <= set(curves) <= {"FISOR official", "FISOR", "FISOR, one step"}
     assert all(len(c["costs"]) == len(c["updates"]) for c in curves.values())
     assert curves["FISOR"]["updates"] == [1, 2, 3]
     assert cells["FISOR, minqc", 10.0]["cpu_seconds"] is None and cells["FISOR", 10.0]["cpu_seconds"] > 0
@@ -116,6 +97,16 @@ def test_rows_of_a_method_that_has_changed_are_refused(logs, tmp_path, one_task,
     with pytest.raises(SystemExit):
         table.main(["--updates", "0"])
     assert "'0': give a whole number above 0" in capsys.readouterr().err
+
+
+def test_constants_of_acting_and_defaults_make_a_row_what_it_is(monkeypatch):
+    before = {m: methods.how(m) for m in methods.METHODS}
+    assert before[methods.KEPT]["with"] == {"reserve": methods.RESERVE}
+    assert before[methods.KEPT]["fisor"]["with"] == {"normalize": True, "normalize_clip": 5.0, "budget_root": True}
+    monkeypatch.setitem(methods.ACTING, "steered", {"ascent": 1.0})
+    monkeypatch.setattr(Cpq, "Settings", make_dataclass("Settings", [("samples", int, 11)], frozen=True))
+    changed = {m for m in methods.METHODS if methods.how(m) != before[m]}
+    assert changed == {"FISOR, Q and barrier", methods.BEST, "CPQ"}
 
 
 def workbench(logs, folder, updates):

@@ -48,17 +48,22 @@ def test_one_step_is_judged_by_return_and_cost_too(script, tmp_path):
         value = {"estimate": returns, "low": returns - 5}
         return {"task": task, "method": method, "limit": 10.0, "return": value, "cost": {"estimate": cost}}
 
-    def judged(fast):
+    def judged(fast, more=()):
         cells = [cell("A", "FISOR", 100, 0.2), cell("B", "FISOR", 50, 1.5), cell("A", "FISOR, one step", *fast)]
         cells.append(cell("B", "FISOR, one step", 60, 1.4))  # above the limit, but no dearer than its teacher
-        table = {"limits": [10.0], "logs": {"A": {}, "B": {}}, "cells": cells}
+        table = {"limits": [10.0], "logs": {"A": {}, "B": {}}, "cells": [*cells, *more]}
         (tmp_path / "t.json").write_text(json.dumps(table))
-        (found,) = script["quality"](tmp_path / "t.json")
+        found, *with_budget = script["quality"](tmp_path / "t.json")
+        assert [(f["aim"], f["met"]) for f in with_budget] == [
+            ("with a budget and reserve at equal return and cost on every task", True)
+        ] * bool(more)
         return found["met"], found["note"]
 
     assert judged((96, 0.9)) == (True, "2 of 2 tasks")
     assert judged((94, 0.1)) == (False, "1 of 2 tasks; A 94 at 0.10 of the limit against 100 at 0.20 of the limit")
     assert judged((120, 1.1))[0] is False
+    names = ("FISOR, normalised, budget, reserve", "FISOR, normalised, budget, one step, reserve")
+    assert judged((120, 1.1), [cell(t, m, 9, 0.5) for t in "AB" for m in names])[0] is False
     assert script["quality"](tmp_path / "none.json") == []
 
 

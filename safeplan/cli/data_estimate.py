@@ -56,7 +56,7 @@ def run(cfg: Config, out: Path) -> str:
 
 
 def words(found: "LogEstimate", episodes: int) -> str:
-    """The estimates in two sentences."""
+    """The estimates in three sentences."""
 
     def told(signal: str, word: str) -> str:
         p, d = found.policy[signal], found.driver[signal]

@@ -120,8 +120,8 @@ class FisorConfig:
             raise ConfigError("fisor.budget needs costs: it does not go with fisor.violation=column")
         if self.budget > 0 and self.lead > 0:
             raise ConfigError(
-                f"fisor.lead is {self.lead}: what follows a cost is no fault of its own where there is a "
-                "budget. Give one of fisor.lead and fisor.budget"
+                f"fisor.lead is {self.lead} and fisor.budget {self.budget:g}: with a budget no lead is applied: only "
+                "overspending it is a violation. Set one of them to 0"
             )
         if self.feasibility_loss == "cross_entropy" and self.violation == "column":
             raise ConfigError(

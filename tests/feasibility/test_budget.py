@@ -119,7 +119,7 @@ def test_refusals():
         with_budget(np.zeros((2, 2)), np.array([1.0, 50.0]), 40.0)
     with pytest.raises(ConfigError, match="limit nan is not within"):
         with_budget(np.zeros((2, 2)), np.array([1.0, np.nan]), 40.0)
-    with pytest.raises(ConfigError, match=r"fisor\.lead is 3: .* Give one of"):
+    with pytest.raises(ConfigError, match=r"fisor\.lead is 3 and fisor\.budget 1: .* Set one of them to 0"):
         FisorConfig(budget=1.0, lead=3)
     with pytest.raises(ConfigError, match="violation=column"):
         FisorConfig(budget=1.0, violation="column")

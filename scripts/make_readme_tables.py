@@ -309,6 +309,12 @@ def off_policy_cells(s: dict) -> list[str]:
     return [*(spread(s[k], 1) for k in ("estimate", "truth", "bias")), relative, "yes" if s["covers"] else "**no**"]
 
 
+def gates(data: dict) -> str:
+    """Which rivals learn the log when they have no limit."""
+    said = {True: "yes", False: "**no**", None: "not run"}
+    return generic(data | {"rows": [r | {"passed": said[r["passed"]]} for r in data["rows"]]})
+
+
 FORMATS = {
     "evaluate_driving": markdown,
     "evaluate_hovercraft": markdown,
@@ -327,6 +333,7 @@ FORMATS = {
     "image_table_fashion": image_effects,
     "image_table_mnist": images,
     "point_robot_iou": unsafe_set,
+    "rival_gates": gates,
 }
 SHORT = {
     "density_table": densities_short,

@@ -82,12 +82,12 @@ def summarise(header: dict[str, Any], rows: list[dict[str, Any]], planned: list[
         found = sorted((r for r in rows if r["planner"] == name), key=lambda r: r["seed"])
         if not found:
             blank = dict.fromkeys(("return", "needed", "seed", "updates"), "-")
-            shown.append({"task": task, "rival": method, "passed": "not run"} | blank)
+            shown.append({"task": task, "rival": method, "passed": None} | blank)
         for r in found:
             g = r["gate"]
             low, high = g["needed"]
             between = f"{low:.0f} to {high:.0f}" if high is not None else f"at least {low:.0f}"
-            row = {"task": task, "rival": method, "passed": "yes" if g["passed"] else "**no**"}
+            row = {"task": task, "rival": method, "passed": g["passed"]}
             row |= {"return": f"{g['reached']:.0f}", "needed": between, "seed": r["seed"], "updates": r["updates"]}
             shown.append(row)
     passed = sum(r["gate"]["passed"] for r in rows)
@@ -138,8 +138,9 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {e}", file=sys.stderr)
         return 2
     for row in summary["rows"]:
-        print(f"{row['task']}/{row['rival']}: passed {row['passed'].strip('*')}"
-              + (f", {row['return']}, needed {row['needed']}" if row["return"] != "-" else ""))  # fmt: skip
+        found = {True: "passed", False: "failed", None: "not run"}[row["passed"]]
+        reached = "" if row["passed"] is None else f", {row['return']}, needed {row['needed']}"
+        print(f"{row['task']}/{row['rival']}: {found}{reached}")
     print(f"results: {a.out / 'rival_gates.json'}")
     return 0
 

@@ -13,7 +13,8 @@ The methods and the suites are in dsrl_methods.py.
 
 A job trains one method on one log with one seed, or takes the FISOR that another job trained, and flies episodes at
 each cost limit. Every FISOR makes the same number of updates; a rival gets the CPU time that those take here, measured
-once per task and kept beside the runs. The main methods are flown at points on the way of their training too.
+once per task and kept beside the runs, and sizes that learn in it. The main methods are flown at points on the way of
+their training too.
 
 Writes to results/: dsrl_SUITE.study.jsonl (a line per job), dsrl_SUITE.json (the table, and which aims are reached),
 dsrl_SUITE.png (cost against return) and dsrl_SUITE_curves.png. The logs are simulated and not DSRL's, so its
@@ -35,22 +36,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from dsrl_bench import Bench
-from dsrl_methods import METHODS, PARITY, SMALL, SUITES, how, jobs, planned
+from dsrl_methods import METHODS, PARITY, SMALL, SUITES, jobs, planned, refuse_stale
 
 KINDS = {"flights": dict, "updates": int, "cpu_seconds": dict, "how": dict}  # what a row must hold
-
-
-def refuse_stale(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Raise DataError for rows of methods that are made in another way now."""
-    from safeplan.errors import DataError
-
-    stale = [f"{r['planner']}, seed {r['seed']}" for r in rows
-             if (m := r["planner"].partition("/")[2]) not in METHODS or r["how"] != how(m)]  # fmt: skip
-    if stale:
-        raise DataError(
-            f"study {path}: {len(stale)} rows are of methods that are made in another way now, the first is "
-            f"{stale[0]}: delete these lines, and their folders under --runs, to run their jobs again"
-        )
 
 
 def count(text: str) -> int:

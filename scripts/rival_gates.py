@@ -25,10 +25,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 from dsrl_bench import Bench
-from dsrl_methods import METHODS, SUITES, planned
+from dsrl_methods import METHODS, SUITES, how, planned, refuse_stale
 
 SUITE = "bullet"
-KINDS = {"gate": dict, "updates": int, "log": str}  # what a row must hold
+KINDS = {"gate": dict, "updates": int, "log": str, "how": dict}  # what a row must hold
 
 
 class Gates:
@@ -57,7 +57,7 @@ class Gates:
         g = gate(rival, log, np.array(flight["returns"]), limit=limit)
         needed = [v if math.isfinite(v) else None for v in g.needed]
         found = {"passed": g.passed, "reached": g.reached, "needed": needed, "reference": g.reference}
-        return {"gate": found, "updates": t.updates, "log": log.digest(), "flight": flight}
+        return {"gate": found, "updates": t.updates, "log": log.digest(), "flight": flight, "how": how(method)}
 
 
 class Free(Bench):
@@ -126,9 +126,10 @@ def main(argv: list[str] | None = None) -> int:
     try:
         work = Gates(Bench(suite, a.data, a.runs / SUITE))
         settings = {"suite": SUITE, "updates": suite.updates, "episodes": suite.episodes}
-        if a.summary:
+        if a.summary or (kept.is_file() and b"\n" in kept.read_bytes()):
             header, rows = read_study(kept, KINDS)
-        else:
+            refuse_stale(kept, rows)
+        if not a.summary:
             tell = lambda text: print(time.strftime("%H:%M:%S"), text, flush=True)  # noqa: E731
             header, rows = share_study(work, todo, kept, settings, work.free.claim, kinds=KINDS, tell=tell)
         with held(a.runs / SUITE / ".gates"):

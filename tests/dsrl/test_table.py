@@ -180,6 +180,10 @@ def test_gates_of_rivals(logs, tmp_path, one_task, capsys, monkeypatch):
     with pytest.raises(SystemExit):
         gates.main(["--methods", "FISOR"])
     assert "no rival ['FISOR'] is planned" in capsys.readouterr().err
+    monkeypatch.setitem(methods.METHODS, "CDT", replace(methods.METHODS["CDT"], settings={"batch": 9}))
+    assert gates.main(argv) == 2 and gates.main([*argv, "--summary"]) == 2
+    assert "1 rows are of methods that are made in another way now, the first is BallRun/CDT" in capsys.readouterr().err
+    assert (tmp_path / "rival_gates.study.jsonl").read_bytes() == before
 
 
 def test_refusals(logs, tmp_path, one_task, capsys):

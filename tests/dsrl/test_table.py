@@ -104,7 +104,8 @@ def test_constants_of_acting_and_defaults_make_a_row_what_it_is(monkeypatch):
     assert before[methods.KEPT]["with"] == {"reserve": methods.RESERVE}
     assert before[methods.KEPT]["fisor"]["with"] == {"normalize": True, "normalize_clip": 5.0, "budget_root": True}
     monkeypatch.setitem(methods.ACTING, "steered", {"ascent": 1.0})
-    monkeypatch.setattr(Cpq, "Settings", make_dataclass("Settings", [("samples", int, 11)], frozen=True))
+    more = make_dataclass("Settings", [("samples", int, 11)], bases=(Cpq.Settings,), frozen=True)
+    monkeypatch.setattr(Cpq, "Settings", more)
     changed = {m for m in methods.METHODS if methods.how(m) != before[m]}
     assert changed == {"FISOR, Q and barrier", methods.BEST, "CPQ"}
 

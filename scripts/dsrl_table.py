@@ -13,7 +13,7 @@ The methods and the suites are in dsrl_methods.py.
 
 A job trains one method on one log with one seed, or takes the FISOR that another job trained, and flies episodes at
 each cost limit. Every FISOR makes the same number of updates; a rival gets the CPU time that those take here, measured
-once per task and kept beside the runs, and sizes that learn in it. The main methods are flown at points on the way of
+once per task and kept beside the runs, and sizes chosen for it. The main methods are flown at points on the way of
 their training too.
 
 Writes to results/: dsrl_SUITE.study.jsonl (a line per job), dsrl_SUITE.json (the table, and which aims are reached),

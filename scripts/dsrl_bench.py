@@ -2,12 +2,13 @@
 
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from dsrl_methods import ALPHA, ASCENT, GUIDANCE, MAIN, METHODS, RESERVE, Suite, how, settings
+from dsrl_methods import ALPHA, ASCENT, BEFORE, GUIDANCE, MAIN, METHODS, RESERVE, Suite, how, settings
 
 
 class Trained(NamedTuple):
@@ -24,6 +25,7 @@ class Bench:
 
     def __init__(self, suite: Suite, data: Path, runs: Path, device: str = "cpu") -> None:
         self.suite, self.data, self.runs, self.device = suite, data, runs, device
+        self.known: Mapping[str, int] = {}  # TASK/METHOD -> updates of trainings of before, elsewhere perhaps
         self._logs: dict[str, Any] = {}
 
     def log(self, task: str) -> Any:
@@ -87,12 +89,14 @@ class Bench:
         )
 
     def count(self, task: str, method: str, learner: Any, source: Any) -> int:
-        """Updates: given for FISORs; as many as take the same CPU time for the others, measured once and kept."""
+        """Updates: given for FISORs; for the others as many as rows tell of, or as take the same CPU time here."""
         from safeplan.evaluation.shared_study import held
         from safeplan.strict_json import write
 
         if METHODS[method].train is not None:
             return self.suite.updates
+        if f"{task}/{method}" in self.known:
+            return self.known[f"{task}/{method}"]
         path = self.runs / task / "seconds_per_update.json"
         with held(path.with_suffix(".lock")):
             known = json.loads(path.read_text()) if path.is_file() else {}
@@ -105,11 +109,13 @@ class Bench:
 
     def actor(self, task: str, method: str, policy: Any) -> Any:
         """The method's policy as an actor of rollouts."""
-        from safeplan.evaluation.actors import FisorActor, Memoryless
+        from safeplan.evaluation.actors import FisorActor, Memoryless, Reserved
         from safeplan.feasibility.one_step import OneStepPolicy
         from safeplan.guidance import CFG, Barrier, Energy
 
         m = METHODS[method]
+        if m.act == "reserve":
+            return Reserved(self.actor(task, m.of, policy), RESERVE)
         if m.rival:
             return policy
         if m.candidates:
@@ -128,8 +134,7 @@ class Bench:
             "returns": [CFG(GUIDANCE)],
             "returns_guided": lambda c: [CFG(GUIDANCE), barrier(c)],
         }
-        pick, reserve = "minqc" if m.act == "minqc" else None, RESERVE if m.act == "reserve" else 0.0
-        return FisorActor(policy, pick=pick, chain=chains.get(m.act, ()), reserve=reserve)
+        return FisorActor(policy, pick="minqc" if m.act == "minqc" else None, chain=chains.get(m.act, ()))
 
     def __call__(self, planner: str, seed: int) -> dict[str, Any]:
         """One job; `planner` is TASK/METHOD."""
@@ -138,11 +143,10 @@ class Bench:
 
         task, _, method = planner.partition("/")
         m, began = METHODS[method], time.process_time()
-        own = not m.of or m.act == "one_step"
-        t = self.trained(task, method if own else m.of, seed)
+        t = self.trained(task, method if m.trains else m.of, seed)
         envs = [dsrl.make(TASKS[task].id) for _ in range(self.suite.episodes)]
         try:
-            curve = self.curve(envs, task, method, seed) if own and method in MAIN else []
+            curve = self.curve(envs, task, method, seed) if m.trains and method in MAIN else []
             actor, limits = self.actor(task, method, t.policy), self.suite.limits
             flights = {
                 f"{limit:g}": self.flown(envs, task, actor, limit, seed)
@@ -151,7 +155,7 @@ class Bench:
         finally:
             for env in envs:
                 env.close()
-        spent = {"updates": t.here if own else 0, "train": t.seconds if own else 0.0}
+        spent = {"updates": t.here if m.trains else 0, "train": t.seconds if m.trains else 0.0}
         spent["all"] = time.process_time() - began
         return {"how": how(method), "flights": flights, "updates": t.updates, "cpu_seconds": spent, "curve": curve}
 
@@ -203,15 +207,19 @@ def seconds_per_update(learner: Any, source: Any, count: int = 20) -> float:
 
 
 def threshold(policy: Any, log: Any, alpha: float = ALPHA) -> float:
-    """Conformal threshold of Q_h, from rows of the log after which its driver violated within the next five steps.
+    """Conformal threshold of Q_h, from the rows of the log that lead into a violation: its first, and the few before.
 
     At most a share `alpha` of such rows is called safe. Nobody knows which states of a log are truly lost; these stand
-    in for them. Above 0 the threshold stays 0: there the critic already misses fewer.
+    in for them, those that violate already left out, as any critic knows them. Above 0 the threshold stays 0: there the
+    critic already misses fewer.
     """
     from safeplan.feasibility import calibrate
 
     soon = np.zeros(len(log), bool)
     for a, b in log.episodes:
-        for row in np.flatnonzero(log.costs[a:b] > 0):
-            soon[a + max(0, row - 5) : a + row + 1] = True
+        costly = log.costs[a:b] > 0
+        begins = costly & ~np.concatenate([[False], costly[:-1]])
+        for row in np.flatnonzero(begins):
+            soon[a + max(0, row + 1 - BEFORE) : a + row + 1] = True
+        soon[a:b] &= begins | ~costly
     return min(0.0, calibrate(policy.q_h(log.observations[soon], log.actions[soon]), alpha).at_most)

@@ -1,7 +1,8 @@
 """What dsrl_table.py compares: methods, suites of tasks, and the jobs that these make. Import it, do not run it."""
 
 import json
-from collections.abc import Mapping
+from argparse import ArgumentParser, ArgumentTypeError
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -30,6 +31,11 @@ class Method:
     every_limit: bool = False  # takes any limit without training again; a FISOR, up to the suite's largest
 
     @property
+    def trains(self) -> bool:
+        """Whether a training belongs to it; others act with that of `of`."""
+        return not self.of or self.act == "one_step"
+
+    @property
     def kind(self) -> str:
         """How pictures show it."""
         return "rival" if self.rival else "parity" if self.official else "limits" if self.every_limit else "ours"
@@ -38,6 +44,7 @@ class Method:
 PARITY = "FISOR official"
 BEST = "FISOR, Q, barrier, margin"  # the best of those that know no limit; seeds 0 to 2, other episodes
 ASCENT = 0.05  # scale of the energy that lifts Q
+BEFORE = 5  # rows before a violation that the threshold is calibrated on, that which leads into it among them
 ALPHA = 0.1  # share of unsafe rows that the calibrated threshold may call safe
 GUIDANCE = 2.0  # scale of CFG towards the best return of the log; 4 costs too much on CarCircle; chosen with seed 0
 MARGIN = 0.8  # below 0 that Q_h must stay: of what may follow under 1 % is violating, where 0 allows 4 %
@@ -79,13 +86,15 @@ METHODS = {
     "CPQ": Method(rival="cpq", settings=SMALL_CPQ),
     "COptiDICE": Method(rival="coptidice", settings=SMALL_COPTIDICE),
     "CDT": Method(rival="cdt", settings=SMALL_CDT, every_limit=True),
+    "CDT, reserve": Method(of="CDT", rival="cdt", act="reserve", every_limit=True),
     "TREBI-like": Method(rival="trebi", every_limit=True),
+    "TREBI-like, reserve": Method(of="TREBI-like", rival="trebi", act="reserve", every_limit=True),
 }
 ACTING: dict[str, dict[str, float]] = {  # constants of how a method acts
     "returns": {"guidance": GUIDANCE},
     "returns_guided": {"guidance": GUIDANCE},
     "steered": {"ascent": ASCENT},
-    "calibrated": {"alpha": ALPHA},
+    "calibrated": {"alpha": ALPHA, "before": BEFORE},
     "reserve": {"reserve": RESERVE},
 }
 MAIN = (PARITY, "FISOR", "FISOR, one step", BEST)  # the most seeds; curves where they train
@@ -167,23 +176,57 @@ def how(method: str) -> dict[str, Any]:
         found |= {k: v for k, v in mine if k != "budget" and (k not in base or base[k] != v)}
     if m.act == "one_step":
         found |= asdict(OneStepConfig())
-    if m.rival:
+    if m.rival and m.trains:
         module, cls = TABLE[m.rival]
         found |= asdict(getattr(import_module(module), cls).Settings(**m.settings))
     return json.loads(json.dumps(asdict(m) | {"with": found} | ({"fisor": how(m.of)} if m.of else {})))
 
 
-def refuse_stale(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Raise DataError for rows of methods that are made in another way now."""
-    from safeplan.errors import DataError
+def kept(path: Path, kinds: Mapping[str, type], begun: bool = False) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Header and rows of a study; both empty where it has not `begun`.
 
-    stale = [f"{r['planner']}, seed {r['seed']}" for r in rows
-             if (m := r["planner"].partition("/")[2]) not in METHODS or r["how"] != how(m)]  # fmt: skip
-    if stale:
+    Raises:
+        DataError: rows of methods that are made in another way now; no study, though it has begun.
+    """
+    from safeplan.errors import DataError
+    from safeplan.evaluation.study import read_study
+
+    if not begun and not (path.is_file() and b"\n" in path.read_bytes()):
+        return {}, []
+    header, rows = read_study(path, kinds)
+    if stale := [f"{r['planner']}, seed {r['seed']}" for r in rows if not current(r)]:
         raise DataError(
-            f"study {path}: {len(stale)} rows are of methods that are made in another way now, the first is "
-            f"{stale[0]}: delete these lines, and their folders under --runs, to run their jobs again"
+            f"study {path} holds rows of methods that are made in another way now ({len(stale)}, the first "
+            f"{stale[0]}): delete these lines, and their folders under --runs, to run their jobs again"
         )
+    return header, rows
+
+
+def current(row: Mapping[str, Any]) -> bool:
+    """Whether a row's method is still made as it was."""
+    method = row["planner"].partition("/")[2]
+    return method in METHODS and row["how"] == how(method)
+
+
+def trained_so_far(rows: list[dict[str, Any]]) -> dict[str, int]:
+    """TASK/METHOD -> updates of its trainings, so that a study that goes on elsewhere makes as many there."""
+    mine = [r for r in rows if current(r) and METHODS[r["planner"].partition("/")[2]].trains]
+    return {r["planner"]: r["updates"] for r in sorted(mine, key=lambda r: -r["seed"])}
+
+
+def count(text: str) -> int:
+    """A whole number above 0, of the command line."""
+    if not text.isdecimal() or int(text) == 0:
+        raise ArgumentTypeError(f"{text!r}: give a whole number above 0")
+    return int(text)
+
+
+def some(p: ArgumentParser, what: str, text: str | None, by: str, known: Iterable[str]) -> list[str]:
+    """The names in `text`; nothing without text. Leaves with an error for one that is not `known`."""
+    given = text.split(by) if text else []
+    if unknown := [g for g in given if g not in known]:
+        p.error(f"unknown {what} {unknown[0]!r}: choose from {', '.join(known)}")
+    return given
 
 
 def planned(suite: Suite, tasks: list[str], methods: list[str], seeds: int | None) -> dict[str, list[int]]:

@@ -27,7 +27,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,16 +36,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from dsrl_bench import Bench
-from dsrl_methods import METHODS, PARITY, SMALL, SUITES, jobs, planned, refuse_stale
+from dsrl_methods import METHODS, PARITY, SMALL, SUITES, count, jobs, kept, planned, some, trained_so_far
 
 KINDS = {"flights": dict, "updates": int, "cpu_seconds": dict, "how": dict}  # what a row must hold
-
-
-def count(text: str) -> int:
-    """A whole number above 0, of the command line."""
-    if not text.isdigit() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r}: give a whole number above 0")
-    return int(text)
 
 
 def shown(summary: dict[str, Any]) -> str:
@@ -85,15 +78,20 @@ def written(work: Bench, name: str, header: dict[str, Any], rows: list[Any], out
         curves_figure(summary, out / f"{name}_curves.png")
         pictures.append(f"{name}_curves.png")
     summary |= {"pictures": pictures, "rivals": [n for n, m in METHODS.items() if m.rival]}
-    summary["failed_gates"] = failed_gates(out / "rival_gates.json") if name == "dsrl_bullet" else []
+    gates = verdicts(out / "rival_gates.json", plan) if name == "dsrl_bullet" else {}
+    summary["failed_gates"] = [n for n, passed in gates.items() if passed is False]
+    rivals = [n for n in plan if METHODS[n.partition("/")[2]].rival]
+    summary["untried_gates"] = [n for n in rivals if gates.get(n) is None]
     write(out / f"{name}.json", summary)
     return summary
 
 
-def failed_gates(path: Path) -> list[str]:
-    """TASK/RIVAL of those that do not learn the log without a limit either, as rival_gates.py found."""
+def verdicts(path: Path, plan: Iterable[str]) -> dict[str, bool | None]:
+    """TASK/METHOD -> whether the rival learns the log without a limit, as rival_gates.py found; None: not run."""
     rows = json.loads(path.read_text())["rows"] if path.is_file() else []
-    return [f"{r['task']}/{r['rival']}" for r in rows if r["passed"] is False]
+    found = {f"{r['task']}/{r['rival']}": r["passed"] for r in rows}
+    trained = {name: METHODS[method].of or method for name in plan for _, _, method in [name.partition("/")]}
+    return {n: found[of] for n, m in trained.items() if (of := f"{n.partition('/')[0]}/{m}") in found}
 
 
 def main(argv: list[str] | None = None, bench: Callable[..., Any] = Bench) -> int:
@@ -101,7 +99,6 @@ def main(argv: list[str] | None = None, bench: Callable[..., Any] = Bench) -> in
     from safeplan.errors import SafeplanError
     from safeplan.evaluation.offline_markdown import offline_aims, offline_sizes
     from safeplan.evaluation.shared_study import held, share_study
-    from safeplan.evaluation.study import read_study
     from safeplan.feasibility import FisorConfig, official
     from safeplan.feasibility.config import stored
 
@@ -119,14 +116,11 @@ def main(argv: list[str] | None = None, bench: Callable[..., Any] = Bench) -> in
     p.add_argument("--summary", action="store_true", help="run no job; write table and pictures of the rows there are")
     a = p.parse_args(argv)
     suite = SUITES[a.suite]
-    tasks = a.tasks.split(",") if a.tasks else list(suite.tasks)
-    methods = a.methods.split(";") if a.methods else []
-    for what, given, known in (("task", tasks, suite.tasks), ("method", methods, METHODS)):
-        if unknown := [g for g in given if g not in known]:
-            p.error(f"unknown {what} {unknown[0]!r}: choose from {', '.join(known)}")
+    tasks = some(p, "task", a.tasks, ",", suite.tasks) or list(suite.tasks)
+    methods = some(p, "method", a.methods, ";", METHODS)
     name = f"dsrl_{a.suite}"
     suite = replace(suite, updates=a.updates or suite.updates, episodes=a.episodes or suite.episodes)
-    kept = a.out / f"{name}.study.jsonl"
+    path = a.out / f"{name}.study.jsonl"
     try:
         device(a.device)
         work = bench(suite, a.data, a.runs / a.suite, a.device)
@@ -134,13 +128,12 @@ def main(argv: list[str] | None = None, bench: Callable[..., Any] = Bench) -> in
         settings |= {"limits": list(suite.limits)}
         settings |= {"fisor": stored(FisorConfig(**SMALL)), "official": stored(official(**SMALL))}
         settings |= {"logs": {t: work.log(t).digest() for t in suite.tasks}}
-        if a.summary or (kept.is_file() and b"\n" in kept.read_bytes()):
-            header, rows = read_study(kept, KINDS)
-            refuse_stale(kept, rows)
+        header, rows = kept(path, KINDS, begun=a.summary)
+        work.known = trained_so_far(rows)
         if not a.summary:
             todo = jobs(planned(suite, tasks, methods, a.seeds))
             tell = lambda text: print(time.strftime("%H:%M:%S"), text, flush=True)  # noqa: E731
-            header, rows = share_study(work, todo, kept, settings, work.claim, kinds=KINDS, device=a.device, tell=tell)
+            header, rows = share_study(work, todo, path, settings, work.claim, kinds=KINDS, device=a.device, tell=tell)
         with held(a.runs / a.suite / ".table"):
             summary = written(work, name, header, rows, a.out)
     except SafeplanError as e:

@@ -158,10 +158,12 @@ def main(argv: list[str] | None = None) -> int:
     a = parser.parse_args(argv)
     if a.episodes is not None and a.episodes < 1:
         parser.error(f"--episodes {a.episodes}: must be at least 1")
+    if a.seed < 0:
+        parser.error(f"--seed {a.seed}: must not be negative")
     try:
         for task in a.tasks:
             print(make(task, a.seed, a.episodes or EPISODES[task], a.out, a.processes, a.record), flush=True)
-    except SafeplanError as e:
+    except (SafeplanError, OSError) as e:  # OSError: the system refuses a file or folder, and names it
         print(f"error: {e}", file=sys.stderr)
         return 2
     return 0

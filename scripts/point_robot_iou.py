@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from safeplan.errors import SafeplanError
+from safeplan.errors import ConfigError, SafeplanError
 from safeplan.evaluation.calibration import count_misses
 from safeplan.evaluation.feasible_set import (
     Grid,
@@ -43,7 +43,7 @@ from safeplan.evaluation.feasible_set import (
 )
 from safeplan.evaluation.point_robot import violation
 from safeplan.evaluation.stats import clopper_pearson
-from safeplan.feasibility import calibrate
+from safeplan.feasibility import FisorPolicy, calibrate
 from safeplan.rng import numpy_rng
 from safeplan.strict_json import write
 from safeplan.training import load
@@ -131,8 +131,11 @@ def main(argv: list[str] | None = None) -> int:
 
     try:
         agent, model = load(args.run), load_model(args.run)
+        if not isinstance(agent, FisorPolicy):
+            raise ConfigError(f"it holds a {type(agent).__name__}")
+        values(agent.v_h, np.zeros((4, 1)))  # of another size?
     except SafeplanError as e:
-        print(f"point_robot_iou: error: {e}", file=sys.stderr)
+        print(f"point_robot_iou: error: {args.run}: {e}. Give a FISOR of the point robot", file=sys.stderr)
         return 2
     grid = make_grid(args.points, headings=args.headings)
     folders = sorted((args.run / "checkpoints").glob("[0-9]*")) if args.curve else []

@@ -16,8 +16,10 @@ import math
 import os
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -25,18 +27,23 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 from dsrl_bench import Bench
-from dsrl_methods import METHODS, SUITES, how, planned, refuse_stale
+from dsrl_methods import METHODS, SUITES, count, how, kept, planned, some, trained_so_far
 
 SUITE = "bullet"
 KINDS = {"gate": dict, "updates": int, "log": str, "how": dict}  # what a row must hold
+ROWS = {"updates": int, "how": dict}  # what a row of the table must hold here
 
 
 class Gates:
-    """One job: a rival trained and flown without a limit, and what `gate` says. `bench`: that of the table."""
+    """One job: a rival trained and flown without a limit, and what `gate` says.
 
-    def __init__(self, bench: Bench) -> None:
+    `bench`: that of the table. `known`: updates of the table's trainings, which these make too.
+    """
+
+    def __init__(self, bench: Bench, known: Mapping[str, int] = MappingProxyType({})) -> None:
         self.bench = bench
         self.free = Free(replace(bench.suite, limits=(math.inf,)), bench.data, bench.runs)
+        self.bench.known = self.free.known = known
 
     def __call__(self, planner: str, seed: int) -> dict[str, Any]:
         from safeplan.baselines.offline.gate import gate
@@ -105,10 +112,10 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--tasks", help="some of them, separated by commas")
     p.add_argument("--methods", help="some of them, separated by semicolons")
     p.add_argument(
-        "--updates", type=int, help="of every FISOR of the table, which rivals' follow; default: the suite's"
+        "--updates", type=count, help="of every FISOR of the table, which rivals' follow; default: the suite's"
     )
     p.add_argument("--seed", type=int, default=0, help="of the training")
-    p.add_argument("--episodes", type=int, help="flown; default: the suite's")
+    p.add_argument("--episodes", type=count, help="flown; default: the suite's")
     p.add_argument("--data", type=Path, default=Path("runs/data/dsrl_like"))
     p.add_argument("--runs", type=Path, default=Path("runs/dsrl_table"))
     p.add_argument("--out", type=Path, default=Path("results"))
@@ -116,22 +123,24 @@ def main(argv: list[str] | None = None) -> int:
     a = p.parse_args(argv)
     suite = SUITES[SUITE]
     suite = replace(suite, updates=a.updates or suite.updates, episodes=a.episodes or suite.episodes)
-    plan = [n for n in planned(suite, list(suite.tasks), [], None) if METHODS[n.partition("/")[2]].rival]
-    tasks = a.tasks.split(",") if a.tasks else list(suite.tasks)
-    methods = a.methods.split(";") if a.methods else [m for m in METHODS if METHODS[m].rival]
+    rivals = [n for n, m in METHODS.items() if m.rival and m.trains]
+    plan = [n for n in planned(suite, list(suite.tasks), [], None) if n.partition("/")[2] in rivals]
+    tasks = some(p, "task", a.tasks, ",", suite.tasks) or list(suite.tasks)
+    methods = some(p, "rival", a.methods, ";", rivals) or rivals
     todo = [(n, a.seed) for n in plan if n.partition("/")[0] in tasks and n.partition("/")[2] in methods]
     if not todo:
         p.error(f"no rival {methods} is planned for {tasks}: choose from {', '.join(plan)}")
-    kept = a.out / "rival_gates.study.jsonl"
+    path = a.out / "rival_gates.study.jsonl"
     try:
-        work = Gates(Bench(suite, a.data, a.runs / SUITE))
+        table = a.out / f"dsrl_{SUITE}.study.jsonl"
+        made, trained = read_study(table, ROWS) if table.is_file() else ({"settings": {}}, [])
+        same = made["settings"].get("updates") == suite.updates
+        work = Gates(Bench(suite, a.data, a.runs / SUITE), trained_so_far(trained) if same else {})
         settings = {"suite": SUITE, "updates": suite.updates, "episodes": suite.episodes}
-        if a.summary or (kept.is_file() and b"\n" in kept.read_bytes()):
-            header, rows = read_study(kept, KINDS)
-            refuse_stale(kept, rows)
+        header, rows = kept(path, KINDS, begun=a.summary)
         if not a.summary:
             tell = lambda text: print(time.strftime("%H:%M:%S"), text, flush=True)  # noqa: E731
-            header, rows = share_study(work, todo, kept, settings, work.free.claim, kinds=KINDS, tell=tell)
+            header, rows = share_study(work, todo, path, settings, work.free.claim, kinds=KINDS, tell=tell)
         with held(a.runs / SUITE / ".gates"):
             summary = summarise(header, rows, plan)
             write(a.out / "rival_gates.json", summary)

@@ -61,7 +61,10 @@ def explain(error: BaseException) -> str | None:
             key = e.full_key or str(e).rpartition(":")[2].strip()
             return f"{key} must be given: {key}=..."
         if isinstance(e, ValidationError):
-            return f"{e.full_key or e.key}={e.value}: {_first(e)}"
+            key = e.full_key or e.key
+            if "is not a ListConfig" in str(e):
+                return f"{key} must be a list: {key}=[{e.value}], or several values separated by commas"
+            return f"{key}={e.value}: {_first(e)}"
         group = re.match(r"Could not override '(\w+)'\. No match in the defaults list", str(e))
         if group:
             return f"{group[1]} is no group of choices here: set its parts, such as {group[1]}.KEY=...; see --help"

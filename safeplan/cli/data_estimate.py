@@ -1,6 +1,6 @@
 """What would a policy return and cost? Estimated from a log alone, where there is no simulator.
 
-  safeplan data estimate drives.hdf5 run=runs/train_fisor_file/seed_0
+  safeplan data estimate held_out.hdf5 run=runs/train_fisor_drive/seed_0
 
 Fitted-Q evaluation of the discounted sums of rewards and costs, with intervals over bootstrap samples of the log's
 episodes, beside what the log's own driver got, episodes that timed out flown on as they were. It also says how often

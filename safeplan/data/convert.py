@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from safeplan.data.hdf5 import Log, refuse
+from safeplan.data.hints import coarse
 from safeplan.data.layout import KEYS, LENGTHS, Array, cast, spans
 from safeplan.data.names import DONE, USUAL, Picked, pick, usual_text
 from safeplan.data.order import misordered, zero_lengths
@@ -63,6 +64,7 @@ def convert(source: Foreign, cfg: DataImportConfig) -> Converted:
     if "next_observations" not in columns:
         columns = with_next_observations(what, columns, notes)
     renumber(columns)
+    notes += [f"WARNING: {text}" for text in coarse(columns)]
     columns = {k: cast(k, v) for k, v in columns.items()}
     log = Log(*(columns.pop(k) for k in KEYS), extra=columns)
     return Converted(log, picked.names, tuple(notes), gone)

@@ -155,7 +155,7 @@ def write_log(path: str | Path, log: Log) -> Path:
     """Write a log, gzip-packed; the file appears whole or not at all.
 
     Raises:
-        DataError: the arrays do not make a log.
+        DataError: the arrays do not make a log, or the path cannot be written.
     """
     import h5py
 
@@ -163,9 +163,9 @@ def write_log(path: str | Path, log: Log) -> Path:
     columns = {k: squeezed(k, np.asarray(v)) for k, v in log.columns.items()}
     odd = [k for k in columns if not k.strip(".") or "/" in k]
     refuse(f"log {path}", [*faults(columns), *(f"key {k!r} cannot be the name of an array: rename it" for k in odd)])
-    path.parent.mkdir(parents=True, exist_ok=True)
     temp = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with h5py.File(temp, "w") as file:
             for key, value in columns.items():
                 packed = {"compression": "gzip", "compression_opts": 4, "track_times": False}
@@ -173,8 +173,11 @@ def write_log(path: str | Path, log: Log) -> Path:
             for key, value in log.attrs.items():
                 file.attrs[key] = value
         os.replace(temp, path)
+    except OSError as e:
+        raise DataError(f"log {path}: cannot be written ({e}). Give a path in a folder that may be written") from e
     finally:
-        temp.unlink(missing_ok=True)
+        if temp.exists():
+            temp.unlink()
     return path
 
 

@@ -4,11 +4,12 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from safeplan.data.layout import FLAGS, KEYS, MATRICES, Array, by_slice, ends, spans
+from safeplan.data.layout import FLAGS, KEYS, LENGTHS, MATRICES, Array, by_slice, ends, spans
 from safeplan.data.order import NUMBERED, follows
 from safeplan.data.rules import soundness
 
 SHOWN = 8  # numbers listed before "..."
+COARSE = 0.01  # of a column's standard deviation that rounding to float32 may reach
 
 
 def hints(columns: Mapping[str, Array]) -> list[str]:
@@ -78,6 +79,27 @@ def constant(columns: Mapping[str, Array]) -> list[str]:
     return found
 
 
+def coarse(columns: Mapping[str, Array]) -> list[str]:
+    """Numbers that hardly change beside their size: float32, which a log holds, rounds the change away."""
+    found = []
+    for key in [k for k in columns if k not in (*FLAGS, *NUMBERED, LENGTHS, "next_observations")]:
+        if columns[key].dtype.itemsize <= 4 or not len(columns[key]):
+            continue
+        value = columns[key].reshape(len(columns[key]), -1)
+        spread = value.std(0, dtype=np.float64)
+        error = by_slice(lambda v: np.abs(v - v.astype(np.float32)).max(0, keepdims=True), value).max(0)
+        lost = np.flatnonzero((error > COARSE * spread) & (spread > 0))
+        if len(lost):
+            entries = f"entries {listed(lost)} of {value.shape[1]}"
+            where = entries if key in MATRICES else f"about {float(value[0, 0]):g}"
+            share = float((error[lost] / spread[lost]).max())
+            found.append(
+                f"key {key!r} loses digits in float32 ({where}): rounding reaches {share:.0%} of their standard "
+                "deviation; subtract an offset first, such as the place where the log begins"
+            )
+    return found
+
+
 def costless(columns: Mapping[str, Array]) -> list[str]:
     """Costs that tell nothing apart."""
     share = float((columns["costs"] > 0).mean())
@@ -130,6 +152,7 @@ HINTS: tuple[tuple[tuple[str, ...], Callable[[Mapping[str, Array]], list[str]]],
     (FLAGS, single_rows),
     ((*FLAGS, "observations", "next_observations"), going_on),
     ((), constant),
+    ((), coarse),
     (("costs",), costless),
     ((*FLAGS, "observations", "actions"), duplicated),
     ((), skipped_numbers),

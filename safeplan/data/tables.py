@@ -12,6 +12,7 @@ from safeplan.data.order import NUMBERED
 from safeplan.errors import DataError
 
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+BREAK = re.compile(r"\s*[\r\n]+\s*")
 TRUTH = {"true": 1.0, "false": 0.0, "yes": 1.0, "no": 0.0}
 
 
@@ -34,9 +35,12 @@ def read_table(path: Path) -> tuple[dict[str, Array], list[str]]:
                 raise DataError(f"table {path}: not UTF-8, byte {byte:#04x} in line {number}. Save it as UTF-8") from e
     with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
         header = file.readline().rstrip("\r\n")
-        first = next((line for line in file if line.strip()), "")
-    separator = max(",;\t", key=header.count)
-    names = [n.strip() for n in next(csv.reader([header], delimiter=separator), [])]
+        separator = max(",;\t", key=header.count)
+        file.seek(0)
+        reader = csv.reader(file, delimiter=separator)
+        names = [BREAK.sub(" ", n).strip() for n in next(reader, [])]  # a quoted name may hold a line break
+        lines = reader.line_num
+        cells = next((row for row in reader if len(row) > 1 or "".join(row).strip()), [])
     unnamed = [f"(column {i})" for i, n in enumerate(names, 1) if not n]
     names = [n or f"(column {i})" for i, n in enumerate(names, 1)]
     if not header.strip() or all(_is_number(n) for n in names):
@@ -44,18 +48,17 @@ def read_table(path: Path) -> tuple[dict[str, Array], list[str]]:
     double = sorted({n for n in names if names.count(n) > 1})
     if double:
         raise DataError(f"table {path}: column {double[0]!r} is named twice. Give every column its own name")
-    cells = next(csv.reader([first], delimiter=separator), [])
     text = [n for n, cell in zip(names, cells, strict=False) if cell.strip() and _truth(cell) is None]
     text = _without_numbers(path, names, separator, text) if text else text
     text += [n for n in unnamed if n not in text]
-    if not first:
+    if not cells:
         return {n: np.zeros(0) for n in names}, []
     converters: dict[int | str, Callable[[str], float]] = {names.index(n): lambda _: 0.0 for n in text}
     for i, (name, cell) in enumerate(zip(names, cells, strict=False)):
         if name not in text and cell.strip().lower() in TRUTH:
             converters[i] = _converted
     try:
-        options: dict = {"delimiter": separator, "skiprows": 1, "comments": None, "quotechar": '"', "ndmin": 2}
+        options: dict = {"delimiter": separator, "skiprows": lines, "comments": None, "quotechar": '"', "ndmin": 2}
         table = np.loadtxt(path, converters=converters or None, encoding="utf-8-sig", **options)
     except ValueError as e:
         found = list(_bad_cells(path, names, separator, text))

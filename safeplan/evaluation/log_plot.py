@@ -9,9 +9,11 @@ import numpy as np
 
 from safeplan.data import Log
 from safeplan.data.describe import finite, lengths, ranges, totals
+from safeplan.data.layout import Array
 from safeplan.evaluation.colours import BLUE, GREY, RED, SKY
 
 PROBED = 100_000  # rows, evenly spread, in the histograms of actions
+LARGEST = 1e100  # that a picture shows
 ABOVE: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0.0, 1.0), "frameon": False, "fontsize": 8}
 
 
@@ -57,7 +59,7 @@ def columns_figure(columns: Mapping[str, Any], path: str | Path, title: str = ""
         ax.set_axis_off()
     for ax, (name, values) in zip(axes.flat, columns.items(), strict=False):
         good = finite(values)
-        ax.hist(good[:: max(1, len(good) // PROBED)], bins=40, color=BLUE)
+        _histogram(ax, good[:: max(1, len(good) // PROBED)])
         bad = np.asarray(values).size - len(good)
         ax.set_title(name + (f": {bad:,} not finite" if bad else ""), fontsize=9, color=RED if bad else "black")
     fig.suptitle(title, fontsize=11, x=0.01, ha="left")
@@ -66,6 +68,14 @@ def columns_figure(columns: Mapping[str, Any], path: str | Path, title: str = ""
     plt.close(fig)
     os.replace(temporary, path)
     return path
+
+
+def _histogram(ax: Any, values: Array) -> None:
+    """Of any finite numbers: floats leave no room for 40 bins around a large number that hardly varies."""
+    values = np.clip(values, -LARGEST, LARGEST)
+    low, high = (values.min(), values.max()) if len(values) else (0.0, 1.0)
+    room = max(high - low, 1e-6 * max(abs(low), abs(high)), 1e-300)
+    ax.hist(values, bins=40, range=((low + high - room) / 2, (low + high + room) / 2), color=BLUE)
 
 
 def _actions(ax: Any, log: Log) -> None:

@@ -4,6 +4,9 @@ from safeplan.evaluation.report import generic, spread
 from safeplan.feasibility import official
 
 FAILED = "†"
+UNTRIED = "‡"
+PUBLISHED = 1_000_000  # updates of FISOR's authors [fisor]
+CHOSEN = "*"
 
 
 def offline(data: dict) -> str:
@@ -15,7 +18,7 @@ def offline(data: dict) -> str:
         rows = []
         for name, seeds in data["planned"].items():
             if name.startswith(f"{task}/"):
-                method = name.partition("/")[2] + (f" {FAILED}" if name in data["failed_gates"] else "")
+                method = name.partition("/")[2] + offline_mark(name, data)
                 rows.append({task: method} | offline_row(at.get((name, limit)), limit, seeds))
         log = data["logs"][task]
         best = log["best_within"][f"{limit:g}"]
@@ -46,6 +49,11 @@ def offline(data: dict) -> str:
     )
     note += offline_same(data)
     return "\n\n".join([*parts, note])
+
+
+def offline_mark(name: str, data: dict) -> str:
+    """What the gate of a rival says that its numbers should be read with."""
+    return f" {FAILED}" if name in data["failed_gates"] else f" {UNTRIED}" if name in data["untried_gates"] else ""
 
 
 def offline_common(overall: dict, data: dict) -> dict:
@@ -93,7 +101,7 @@ def offline_short(data: dict) -> str:
             if c:
                 text = f"{spread(c['return'], 0)}; {spread(c['cost'])}"
                 text += f" ({c['seeds']} of {planned} seeds)" if c["seeds"] < (planned or 0) else ""
-                text += f" {FAILED}" if f"{task}/{o['method']}" in data["failed_gates"] else ""
+                text += offline_mark(f"{task}/{o['method']}", data)
             row[task] = text
         rows.append(row | {"runs within the limit": f"{o['safe_runs']} of {o['runs']}"})
     s, picture, tried = data["settings"], data["pictures"][0], len(data["variants"])
@@ -113,7 +121,8 @@ def offline_sizes(settings: dict) -> str:
     return (
         f"Every FISOR makes {settings['updates']:,} updates of {f['batch']} rows with an actor of width "
         f"{f['actor_width']}; FISOR official is the authors' algorithm in this size ({o['actor_steps']} actor step an "
-        f"update, no decay of its rate), not their training, with {o_full.batch:,} rows at width {o_full.actor_width}."
+        f"update, no decay of its rate), not their training, with {o_full.batch:,} rows at width {o_full.actor_width} "
+        f"and {PUBLISHED:,} updates."
     )
 
 
@@ -124,6 +133,12 @@ def offline_rivals(data: dict) -> str:
     shares = [s / own[task] for (task, method), s in at.items() if method in data["rivals"] and s and task in own]
     said = "Rivals have about the CPU time of FISOR's updates"
     said += f": {min(shares):.2f} to {max(shares):.2f} of it." if shares else "."
+    said += (
+        " Their sizes and rates were chosen by their gates, on one or two tasks, ours by return and cost; but for "
+        "TREBI-like they see raw observations."
+    )
+    if data["untried_gates"]:
+        said += f" {UNTRIED}: its gate on this log was not run."
     if data["failed_gates"]:
         said += f" {FAILED}: fails its gate on this log in this time (rival_gates), so it says little about the method."
     return said
@@ -176,7 +191,8 @@ def offline_aims(aims: list[dict]) -> str:
     lines = []
     for aim in dict.fromkeys(a["aim"] for a in aims):
         mine = [a for a in aims if a["aim"] == aim]
-        reached, judged = [a["method"] for a in mine if a["reached"]], [a for a in mine if a["reached"] is not None]
+        reached = [a["method"] + ("" if a["fresh"] else CHOSEN) for a in mine if a["reached"]]
+        judged = [a for a in mine if a["reached"] is not None]
         if reached:
             said = f"reached by {'; '.join(reached)}"
         elif len(judged) < len(mine):
@@ -188,4 +204,6 @@ def offline_aims(aims: list[dict]) -> str:
         on = [f"{a['method']} ({', '.join(t for t, v in a['tasks'].items() if v)})" for a in mine
               if any(a["tasks"].values()) and not a["reached"]]  # fmt: skip
         lines.append(f"- Aim: {aim}: {said}" + (f"; on some tasks: {'; '.join(on)}." if on else "."))
+    if any(a["reached"] and not a["fresh"] for a in aims):
+        lines.append(f"\n{CHOSEN}: flown only with seeds that settings were chosen with.")
     return "\n".join(lines)

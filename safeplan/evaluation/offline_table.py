@@ -16,7 +16,7 @@ from safeplan.types import Array
 
 SAFE = "cost within the limit on every task and seed"
 BEST = "highest return among the methods that are safe on the task"
-CLEAR = "interval of the return above that of parity FISOR"
+CLEAR = "the same, with the interval of the return above that of parity FISOR"
 
 
 def log_facts(returns: Array, costs: Array, limits: Sequence[float], steps: int) -> dict[str, Any]:
@@ -61,7 +61,7 @@ def summarise(
         "common": common,
         "variants": [m for m in ours if 0 < sum(f"{t}/{m}" in planned for t in logs) < len(logs)],
         "overall": [_overall(m, [c for c in main if c["method"] == m], common) for m in dict.fromkeys(_methods(names))],
-        "aims": _aims(main, planned, ours, parity),
+        "aims": _aims(main, planned, ours, parity, chosen_with),
         "curves": [c for name in names if name in found for c in _curve(name, found[name], limits[0])],
     }
 
@@ -143,9 +143,16 @@ def _iqm(mine: Sequence[Mapping[str, Any]], key: str) -> dict[str, float] | None
 
 
 def _aims(
-    main: Sequence[Mapping[str, Any]], planned: Mapping[str, Sequence[int]], ours: Sequence[str], parity: str
+    main: Sequence[Mapping[str, Any]],
+    planned: Mapping[str, Sequence[int]],
+    ours: Sequence[str],
+    parity: str,
+    chosen_with: Sequence[int],
 ) -> list[dict[str, Any]]:
-    """Each aim judged per own method and task: True, False, or None while seeds are missing that could change it."""
+    """Each aim judged per own method and task: True, False, or None while seeds are missing that could change it.
+
+    `fresh`: whether the method was flown with any seed that settings were not chosen with.
+    """
     at = {(c["task"], c["method"]): c for c in main}
     tasks = list(dict.fromkeys(name.partition("/")[0] for name in planned))
 
@@ -159,18 +166,25 @@ def _aims(
             return None
         return c["worst_seed"] <= 1
 
+    def ahead(task: str, other: str, method: str) -> bool:
+        """On the seeds that both have: the rest would set lucky seeds of one against all of the other."""
+        cells = [at[task, m]["by_seed"] for m in (other, method)]
+        a, b = (dict(zip(c["seed"], c["scaled"], strict=True)) for c in cells)
+        return float(np.mean([a[s] - b[s] for s in a.keys() & b.keys()] or [0.0])) > 0.0
+
     def best(task: str, method: str) -> bool | None:
         others = [m for name in planned for t, _, m in [name.partition("/")] if t == task and m != method]
         if safe(task, method) is False:
             return False
         if not complete(task, method):
             return None
-        mine = at[task, method]["scaled"]["estimate"]
-        if any(at[task, m]["scaled"]["estimate"] > mine for m in others if complete(task, m) and safe(task, m)):
+        if any(ahead(task, m, method) for m in others if complete(task, m) and safe(task, m)):
             return False
         return True if all(complete(task, m) or safe(task, m) is False for m in others) else None
 
     def clear(task: str, method: str) -> bool | None:
+        if safe(task, method) is False:
+            return False
         if not (complete(task, method) and complete(task, parity)):
             return None
         return at[task, method]["scaled"]["low"] > at[task, parity]["scaled"]["high"]
@@ -181,7 +195,10 @@ def _aims(
             verdicts = {t: holds(t, method) for t in tasks if f"{t}/{method}" in planned}
             reached = False if False in verdicts.values() else None if None in verdicts.values() else True
             whole = len(verdicts) == len(tasks)  # a method that some tasks are not planned for reaches no aim on all
-            out.append({"aim": aim, "method": method, "reached": reached if whole else False, "tasks": verdicts})
+            seen = {s for t in verdicts if (t, method) in at for s in at[t, method]["by_seed"]["seed"]}
+            fresh = not chosen_with or not seen <= set(chosen_with)
+            verdict = {"aim": aim, "method": method, "reached": reached if whole else False, "fresh": fresh}
+            out.append(verdict | {"tasks": verdicts})
     return out
 
 

@@ -61,7 +61,7 @@ def read_study(path: Path, kinds: Mapping[str, type] = EPISODE) -> tuple[dict[st
     """
     path = Path(path)
     if not path.is_file():
-        raise DataError(f"study {path}: no such file. `safeplan evaluate` writes it")
+        raise DataError(f"study {path}: no such file. Run the study first: it writes this file")
     parsed = []
     for i, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
         try:

@@ -246,6 +246,15 @@ def test_large_numbers_survive_float32(tmp_path, log):
     assert read_log(write_log(tmp_path / "a.hdf5", made.log)).extra["episode"].max() == 3
 
 
+def test_digits_that_float32_rounds_away_are_told(tmp_path, log):
+    columns = with_next(log)
+    assert not any("float32" in n for n in load(write_csv(tmp_path / "a.csv", columns)).notes)
+    for name in [k for k in columns if "obs" in k]:
+        columns[name] = np.asarray(columns[name], float) + 5e6
+    notes = load(write_csv(tmp_path / "b.csv", columns)).notes
+    assert sum("WARNING: key 'observations' loses digits in float32" in n for n in notes) == 1
+
+
 def test_files_that_are_not_what_they_say(tmp_path, log):
     for name, words in (
         ("a.npz", "not an NPZ file"),

@@ -164,3 +164,10 @@ def test_a_faulty_log_is_not_written(tmp_path):
     with pytest.raises(DataError, match=r"'rewards' holds NaN or infinity in 1 of 12 rows, first in row 5"):
         write_log(tmp_path / "log.hdf5", replace(log, rewards=rewards))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_place_that_cannot_be_written_is_one_error(tmp_path):
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(DataError, match=r"cannot be written.*may be written"):
+        write_log(tmp_path / "file" / "log.hdf5", make())
+    assert (tmp_path / "file").read_text() == "kept" and len(list(tmp_path.iterdir())) == 1

@@ -83,3 +83,14 @@ def test_hints_survive_faults():
     del bad["terminals"]
     assert hints(bad) == ["no row costs anything: nothing here tells safe from unsafe"]
     assert hints({}) == []
+
+
+@pytest.mark.parametrize(("offset", "lost"), [(0.0, False), (1e3, False), (5e6, True)])
+def test_digits_that_float32_rounds_away_are_told(offset, lost):
+    wide = {k: v.astype(np.float64) for k, v in apart().items()}
+    for key in ("observations", "next_observations"):
+        wide[key][:, 1] += offset
+    found = [f for f in hints(wide) if "float32" in f]
+    assert len(found) == lost
+    assert not lost or "'observations' loses digits in float32 (entries 1 of 3)" in found[0]
+    assert hints({k: v.astype(np.float32) for k, v in wide.items()}) == [] or offset  # in float32 they are gone already

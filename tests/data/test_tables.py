@@ -64,3 +64,8 @@ def test_flags_in_two_ways_of_writing(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("a,done\n1,0\n2,FALSE\n3,TRUE\n")
     assert read_table(path)[0]["done"].tolist() == [0.0, 0.0, 1.0]
+
+
+def test_a_quoted_name_may_hold_a_line_break(tmp_path):
+    columns, _ = read(tmp_path, '"speed\n(m/s)",b\n1,2\n3,4\n')
+    assert {k: v.tolist() for k, v in columns.items()} == {"speed (m/s)": [1.0, 3.0], "b": [2.0, 4.0]}

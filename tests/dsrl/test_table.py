@@ -7,9 +7,11 @@ import sys
 from dataclasses import make_dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from safeplan.baselines.offline.cpq import Cpq
+from safeplan.data import Log
 from safeplan.errors import ConfigError
 from safeplan.evaluation.shared_study import held
 from safeplan.evaluation.study import read_study
@@ -82,7 +84,7 @@ def test_every_kind_of_job(logs, tmp_path, one_task, capsys):
     readme = script("make_readme_tables")
     text = readme.table("dsrl_bullet", tmp_path)
     assert re.search(r"\| FISOR, minqc \|.*\| - \|$", text, re.M)  # no CPU time of its own
-    assert "| CPQ | not run |" in text and "2 of 5" in text and "![dsrl_bullet.png]" in text
+    assert "| CPQ ‡ | not run |" in text and "2 of 5" in text and "![dsrl_bullet.png]" in text
 
 
 def test_rows_of_a_method_that_has_changed_are_refused(logs, tmp_path, one_task, monkeypatch, capsys):
@@ -92,7 +94,7 @@ def test_rows_of_a_method_that_has_changed_are_refused(logs, tmp_path, one_task,
     capsys.readouterr()
     for more in ((), ("--summary",)):
         assert run(logs, tmp_path, ("BC",), *more) == 2
-        assert "2 rows are of methods that are made in another way now" in capsys.readouterr().err
+        assert "holds rows of methods that are made in another way now (2, the first " in capsys.readouterr().err
     assert (tmp_path / "dsrl_bullet.study.jsonl").read_bytes() == kept
     with pytest.raises(SystemExit):
         table.main(["--updates", "0"])
@@ -158,7 +160,7 @@ def test_rivals_get_the_same_cpu_time(logs, tmp_path, one_task):
 
 def test_gates_of_rivals(logs, tmp_path, one_task, capsys, monkeypatch):
     """Clones and methods for any limit are those of the table; the others are trained again, without a limit."""
-    assert run(logs, tmp_path, ("BC-Safe", "CDT", "CPQ")) == 0
+    assert run(logs, tmp_path, ("BC-Safe", "CDT", "CDT, reserve", "CPQ")) == 0
     for name, module in {"dsrl_methods": methods, "dsrl_bench": bench}.items():
         monkeypatch.setitem(sys.modules, name, module)  # other tests load these scripts too
     gates = script("rival_gates")
@@ -175,15 +177,16 @@ def test_gates_of_rivals(logs, tmp_path, one_task, capsys, monkeypatch):
         assert r["gate"]["reached"] == pytest.approx(sum(r["flight"]["returns"]) / 2)
         assert r["gate"]["passed"] == (low <= r["gate"]["reached"] and (high is None or r["gate"]["reached"] <= high))
     shown = json.loads((tmp_path / "rival_gates.json").read_text())["rows"]
+    assert not any("reserve" in s["rival"] for s in shown)
     assert [s["passed"] for s in shown if s["rival"] == "BC"] == [None] and "at least" in shown[-2]["needed"]
     before = (tmp_path / "rival_gates.study.jsonl").read_bytes()
     assert gates.main(argv) == 0 and (tmp_path / "rival_gates.study.jsonl").read_bytes() == before
     with pytest.raises(SystemExit):
         gates.main(["--methods", "FISOR"])
-    assert "no rival ['FISOR'] is planned" in capsys.readouterr().err
+    assert "unknown rival 'FISOR': choose from BC," in capsys.readouterr().err
     monkeypatch.setitem(methods.METHODS, "CDT", replace(methods.METHODS["CDT"], settings={"batch": 9}))
     assert gates.main(argv) == 2 and gates.main([*argv, "--summary"]) == 2
-    assert "1 rows are of methods that are made in another way now, the first is BallRun/CDT" in capsys.readouterr().err
+    assert "made in another way now (1, the first BallRun/CDT, seed 0)" in capsys.readouterr().err
     assert (tmp_path / "rival_gates.study.jsonl").read_bytes() == before
 
 
@@ -193,3 +196,18 @@ def test_refusals(logs, tmp_path, one_task, capsys):
     with pytest.raises(SystemExit):
         run(logs, tmp_path, ["SAC"])
     assert "unknown method 'SAC'" in capsys.readouterr().err
+
+
+def test_the_threshold_is_calibrated_on_rows_that_lead_into_a_violation():
+    class Seen:
+        def q_h(self, obs, actions):
+            self.rows = obs[:, 0].astype(int).tolist()
+            return -np.ones(len(obs))
+
+    n, policy = 24, Seen()
+    costs, ends = np.zeros(n, np.float32), np.zeros(n, bool)
+    costs[[8, 9, 12, 22]], ends[[19, 23]] = 1.0, True
+    rows = np.arange(n, dtype=np.float32)[:, None]
+    log = Log(rows, rows, np.zeros((n, 1), np.float32), costs, costs, np.zeros(n, bool), ends)
+    assert script("dsrl_bench").threshold(policy, log, alpha=0.5) == -1.0
+    assert policy.rows == [4, 5, 6, 7, 8, 10, 11, 12, 20, 21, 22]  # 9 violates already, 19 is of another episode

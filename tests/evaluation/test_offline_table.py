@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from safeplan.evaluation import offline_plots
-from safeplan.evaluation.offline_markdown import offline_rivals, offline_same
+from safeplan.evaluation.offline_markdown import offline_aims, offline_mark, offline_rivals, offline_same
 from safeplan.evaluation.offline_plots import curves_figure, tradeoff_figure
 from safeplan.evaluation.offline_table import BEST, CLEAR, SAFE, log_facts, summarise
 
@@ -65,9 +65,15 @@ def test_what_rivals_had_and_which_of_them_learned_nothing_is_said():
     rows = [row("A/FISOR", 0, 1, 1), row("A/rival", 0, 1, 1, done=50), row("A/mine", 0, 1, 1, done=25)]
     rows[1]["cpu_seconds"]["train"] = 80.0
     s = summarise({}, rows, {**PLAN, "A/FISOR": [0]}, LOG, (10.0,), ["mine"], "parity")
-    said = offline_rivals(s | {"rivals": ["rival"], "failed_gates": []})
-    assert said == "Rivals have about the CPU time of FISOR's updates: 0.80 to 0.80 of it."
-    assert "†: fails its gate" in offline_rivals(s | {"rivals": [], "failed_gates": ["A/rival"]})
+    gates = {"failed_gates": [], "untried_gates": []}
+    said = offline_rivals(s | {"rivals": ["rival"]} | gates)
+    assert said.startswith("Rivals have about the CPU time of FISOR's updates: 0.80 to 0.80 of it.")
+    assert "†" not in said and "‡" not in said
+    gates = {"failed_gates": ["A/rival"], "untried_gates": ["B/rival"]}
+    said = offline_rivals(s | {"rivals": []} | gates)
+    assert "†: fails its gate" in said and "‡: its gate on this log was not run" in said
+    marks = [offline_mark(name, gates) for name in ("A/rival", "B/rival", "A/mine")]
+    assert marks == [" †", " ‡", ""]
 
 
 def test_ours_that_a_task_does_without_are_variants_and_rivals_are_not():
@@ -95,6 +101,27 @@ def test_an_unsafe_rival_may_have_more_but_a_safe_one_not():
 def test_unsafe_is_not_best_and_overlap_is_not_clear():
     found = verdicts(table({"parity": 40, "mine": 40.5, "rival": 1}, {"mine": 11.0}))
     assert [found[aim][0] for aim in (SAFE, BEST, CLEAR)] == [False, False, False]
+
+
+def test_a_return_that_costs_too_much_is_clear_of_nothing():
+    assert verdicts(table({"parity": 20, "mine": 90, "rival": 1}, {"mine": 11.0}))[CLEAR][0] is False
+
+
+def test_the_best_is_found_on_the_seeds_that_both_have():
+    plan = {"A/mine": [0, 1, 2], "A/rival": [0, 1], "A/parity": [0, 1]}
+    mine, rival = (10, 10, 90), (20, 20)  # by mean 37 against 20, and yet behind where both were flown
+    rows = [row("A/mine", s, v, 1) for s, v in enumerate(mine)] + [row("A/parity", s, 0, 1) for s in (0, 1)]
+    rows += [row("A/rival", s, v, 1) for s, v in enumerate(rival)]
+    for method, reached in (("mine", False), ("rival", True)):
+        found = verdicts(summarise({}, rows, plan, {"A": LOG["A"]}, (10.0,), [method], "parity"))
+        assert found[BEST][0] is reached
+
+
+def test_aims_reached_on_the_seeds_of_the_choice_alone_are_marked():
+    rows = [row(n, s, 40 + s, 1) for n, seeds in PLAN.items() for s in seeds]
+    for chosen, marked in (((), False), ((0,), False), ((0, 1), True)):
+        said = offline_aims(summarise({}, rows, PLAN, LOG, (10.0,), ["mine"], "parity", chosen)["aims"])
+        assert ("reached by mine*" in said) is marked and ("*: flown only with seeds" in said) is marked
 
 
 def test_what_missing_seeds_could_change_stays_open():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from safeplan.errors import ConfigError, ShapeError
-from safeplan.evaluation.actors import FisorActor, Memoryless
+from safeplan.evaluation.actors import FisorActor, Memoryless, Reserved
 from safeplan.evaluation.rollout import rollout
 from safeplan.feasibility import FisorConfig, FisorPolicy
 from safeplan.feasibility.one_step import OneStepConfig, OneStepPolicy
@@ -108,7 +108,7 @@ def test_what_is_told_is_the_limit_less_reserve_and_cost(limit, reserve, fast):
     policy, seen = FisorPolicy(3, 1, small), []
     query = policy._query
     policy._query = lambda fn, obs, *a: seen.append(obs[:, 2].copy()) or query(fn, obs, *a)
-    actor = FisorActor(OneStepPolicy(policy, OneStepConfig(hidden=8)) if fast else policy, reserve=reserve)
+    actor = Reserved(FisorActor(OneStepPolicy(policy, OneStepConfig(hidden=8)) if fast else policy), reserve)
     found = rollout([Toll(), Toll()], actor, episodes=2, limit=limit, seed=0, max_steps=20)
     assert found.costs.tolist() == [19.0, 19.0]
     left = np.maximum(limit - reserve - np.maximum(np.arange(20) - 1, 0), 0) / 10
@@ -118,9 +118,9 @@ def test_what_is_told_is_the_limit_less_reserve_and_cost(limit, reserve, fast):
 def test_a_reserve_is_of_a_limit():
     hard = FisorPolicy(2, 1, FisorConfig(hidden=8, actor_width=8, actor_blocks=1))
     with pytest.raises(ConfigError, match="this policy knows none"):
-        FisorActor(hard, reserve=1.0)
+        Reserved(FisorActor(hard), 1.0)
     with pytest.raises(ConfigError, match="reserve is nan"):
-        FisorActor(hard, reserve=float("nan"))
+        Reserved(FisorActor(hard), float("nan"))
 
 
 def test_refusals():

@@ -58,7 +58,7 @@ def describe_columns(columns: Mapping[str, Array]) -> dict[str, dict[str, Any]]:
         row: dict[str, Any] = {"shape": list(values.shape), "dtype": str(values.dtype)}
         row["not_finite"] = values.size - len(good)
         if len(good):
-            row |= {"min": float(good.min()), "mean": float(good.mean()), "max": float(good.max())}
+            row |= {"min": float(good.min()), "mean": float((good / len(good)).sum()), "max": float(good.max())}
         table[name] = row
     return table
 

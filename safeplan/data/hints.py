@@ -86,8 +86,9 @@ def coarse(columns: Mapping[str, Array]) -> list[str]:
         if columns[key].dtype.itemsize <= 4 or not len(columns[key]):
             continue
         value = columns[key].reshape(len(columns[key]), -1)
-        spread = value.std(0, dtype=np.float64)
-        error = by_slice(lambda v: np.abs(v - v.astype(np.float32)).max(0, keepdims=True), value).max(0)
+        with np.errstate(over="ignore", invalid="ignore"):  # what no float32 holds is a fault, told elsewhere
+            spread = value.std(0, dtype=np.float64)
+            error = by_slice(lambda v: np.abs(v - v.astype(np.float32)).max(0, keepdims=True), value).max(0)
         lost = np.flatnonzero((error > COARSE * spread) & (spread > 0))
         if len(lost):
             entries = f"entries {listed(lost)} of {value.shape[1]}"

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from safeplan.data.describe import describe, quantiles, reward_scale
+from safeplan.data.describe import describe, describe_columns, quantiles, reward_scale
 from safeplan.data.hdf5 import Log
 from tests.data.test_hints import apart
 
@@ -43,3 +43,7 @@ def test_saturation_and_ranges():
     assert stats["saturated"][0] == pytest.approx(0.1, abs=0.005) and stats["saturated"][1] < 0.005
     assert stats["observations"]["max"][2] == 99.0
     assert quantiles(np.array([3.0]))["10 %"] == 3.0
+
+
+def test_means_of_the_largest_floats_are_finite():
+    assert describe_columns({"a": np.full(7, 1e308)})["a"]["mean"] == pytest.approx(1e308)

@@ -94,3 +94,10 @@ def test_digits_that_float32_rounds_away_are_told(offset, lost):
     assert len(found) == lost
     assert not lost or "'observations' loses digits in float32 (entries 1 of 3)" in found[0]
     assert hints({k: v.astype(np.float32) for k, v in wide.items()}) == [] or offset  # in float32 they are gone already
+
+
+@pytest.mark.parametrize("value", [1e308, np.nan, np.inf, 1e39])
+def test_what_no_float32_holds_is_left_to_the_faults(value):
+    wide = {k: v.astype(np.float64) for k, v in apart().items()}
+    wide["rewards"][:] = value
+    assert not any("float32" in f for f in hints(wide)) and any("rewards" in f for f in faults(wide))

@@ -134,8 +134,8 @@ def offline_rivals(data: dict) -> str:
     said = "Rivals have about the CPU time of FISOR's updates"
     said += f": {min(shares):.2f} to {max(shares):.2f} of it." if shares else "."
     said += (
-        " Their sizes and rates were chosen by their gates, on one or two tasks, ours by return and cost; but for "
-        "TREBI-like they see raw observations."
+        " Sizes and rates that are not their authors' were chosen by their gates, on one or two tasks, ours by return "
+        "and cost; but for TREBI-like they see raw observations."
     )
     if data["untried_gates"]:
         said += f" {UNTRIED}: its gate on this log was not run."

@@ -89,7 +89,10 @@ def written(work: Bench, name: str, header: dict[str, Any], rows: list[Any], out
 def verdicts(path: Path, plan: Iterable[str]) -> dict[str, bool | None]:
     """TASK/METHOD -> whether the rival learns the log without a limit, as rival_gates.py found; None: not run."""
     rows = json.loads(path.read_text())["rows"] if path.is_file() else []
-    found = {f"{r['task']}/{r['rival']}": r["passed"] for r in rows}
+    found: dict[str, bool | None] = {}
+    for r in rows:  # of several seeds, one that fails counts
+        name = f"{r['task']}/{r['rival']}"
+        found[name] = False if found.get(name) is False else r["passed"]
     trained = {name: METHODS[method].of or method for name in plan for _, _, method in [name.partition("/")]}
     return {n: found[of] for n, m in trained.items() if (of := f"{n.partition('/')[0]}/{m}") in found}
 

@@ -163,8 +163,11 @@ def main(argv: list[str] | None = None) -> int:
     try:
         for task in a.tasks:
             print(make(task, a.seed, a.episodes or EPISODES[task], a.out, a.processes, a.record), flush=True)
-    except (SafeplanError, OSError) as e:  # OSError: the system refuses a file or folder, and names it
+    except SafeplanError as e:
         print(f"error: {e}", file=sys.stderr)
+        return 2
+    except OSError as e:
+        print(f"error: {e}. Give a folder that may be written: --out FOLDER", file=sys.stderr)
         return 2
     return 0
 

@@ -211,3 +211,22 @@ def test_the_threshold_is_calibrated_on_rows_that_lead_into_a_violation():
     log = Log(rows, rows, np.zeros((n, 1), np.float32), costs, costs, np.zeros(n, bool), ends)
     assert script("dsrl_bench").threshold(policy, log, alpha=0.5) == pytest.approx(-1.0)  # the next number below
     assert policy.rows == [4, 5, 6, 7, 8, 10, 11, 12, 20, 21, 22]  # 9 violates already, 19 is of another episode
+
+
+def test_a_study_that_goes_on_elsewhere_trains_as_long_as_its_rows_say(tmp_path):
+    made = [("BC", 1, 8), ("BC", 0, 7), ("FISOR, minqc", 0, 9)]  # the last acts with the training of another
+    rows = [{"planner": f"BallRun/{m}", "seed": s, "updates": n, "how": methods.how(m)} for m, s, n in made]
+    rows.append({"planner": "BallRun/CPQ", "seed": 0, "updates": 9, "how": {"made": "in another way"}})
+    work = workbench(tmp_path, tmp_path, 4)
+    work.known = methods.trained_so_far(rows)
+    assert work.known == {"BallRun/BC": 7} and work.count("BallRun", "BC", None, None) == 7
+
+
+def test_a_gate_that_fails_with_one_seed_is_failed(tmp_path):
+    passed = [("BC", False), ("BC", True), ("CDT", True), ("CPQ", None)]
+    rows = [{"task": "BallRun", "rival": m, "passed": p} for m, p in passed]
+    (tmp_path / "gates.json").write_text(json.dumps({"rows": rows}))
+    plan = [f"BallRun/{m}" for m in ("FISOR", "BC", "CDT", "CDT, reserve", "CPQ")]
+    found = table.verdicts(tmp_path / "gates.json", plan)
+    assert found == {"BallRun/BC": False, "BallRun/CDT": True, "BallRun/CDT, reserve": True, "BallRun/CPQ": None}
+    assert table.verdicts(tmp_path / "none.json", plan) == {}

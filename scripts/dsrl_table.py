@@ -36,7 +36,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from dsrl_bench import Bench
-from dsrl_methods import METHODS, PARITY, SMALL, SUITES, count, jobs, kept, planned, some, trained_so_far
+from dsrl_methods import METHODS, PARITY, SMALL, SUITES, jobs, planned
+from dsrl_rows import count, kept, some, trained_so_far
 
 KINDS = {"flights": dict, "updates": int, "cpu_seconds": dict, "how": dict}  # what a row must hold
 

@@ -27,7 +27,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 from dsrl_bench import Bench
-from dsrl_methods import METHODS, SUITES, count, how, kept, planned, some, trained_so_far
+from dsrl_methods import METHODS, SUITES, how, planned
+from dsrl_rows import count, kept, some, trained_so_far
 
 SUITE = "bullet"
 KINDS = {"gate": dict, "updates": int, "log": str, "how": dict}  # what a row must hold

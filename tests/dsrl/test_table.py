@@ -27,7 +27,7 @@ def script(name):
     return module
 
 
-methods, bench, table = map(script, ("dsrl_methods", "dsrl_bench", "dsrl_table"))
+methods, shared, bench, table = map(script, ("dsrl_methods", "dsrl_rows", "dsrl_bench", "dsrl_table"))
 KINDS = ("FISOR official", "FISOR", "FISOR, minqc", methods.BUDGET, methods.KEPT, methods.FAST)
 KINDS += (f"{methods.FAST}, reserve", "FISOR, barrier on Q_h", "FISOR, one step", "FISOR, calibrated")
 KINDS += ("FISOR, best of 64", "FISOR, one step, best of 256", "FISOR, one step, margin", "FISOR, Q and barrier")
@@ -161,7 +161,7 @@ def test_rivals_get_the_same_cpu_time(logs, tmp_path, one_task):
 def test_gates_of_rivals(logs, tmp_path, one_task, capsys, monkeypatch):
     """Clones and methods for any limit are those of the table; the others are trained again, without a limit."""
     assert run(logs, tmp_path, ("BC-Safe", "CDT", "CDT, reserve", "CPQ")) == 0
-    for name, module in {"dsrl_methods": methods, "dsrl_bench": bench}.items():
+    for name, module in {"dsrl_methods": methods, "dsrl_rows": shared, "dsrl_bench": bench}.items():
         monkeypatch.setitem(sys.modules, name, module)  # other tests load these scripts too
     gates = script("rival_gates")
     argv = ["--methods", "BC-Safe;CDT;CPQ", "--updates", "3", "--episodes", "2", "--data", str(logs)]
@@ -215,10 +215,10 @@ def test_the_threshold_is_calibrated_on_rows_that_lead_into_a_violation():
 
 def test_a_study_that_goes_on_elsewhere_trains_as_long_as_its_rows_say(tmp_path):
     made = [("BC", 1, 8), ("BC", 0, 7), ("FISOR, minqc", 0, 9)]  # the last acts with the training of another
-    rows = [{"planner": f"BallRun/{m}", "seed": s, "updates": n, "how": methods.how(m)} for m, s, n in made]
-    rows.append({"planner": "BallRun/CPQ", "seed": 0, "updates": 9, "how": {"made": "in another way"}})
+    lines = [{"planner": f"BallRun/{m}", "seed": s, "updates": n, "how": methods.how(m)} for m, s, n in made]
+    lines.append({"planner": "BallRun/CPQ", "seed": 0, "updates": 9, "how": {"made": "in another way"}})
     work = workbench(tmp_path, tmp_path, 4)
-    work.known = methods.trained_so_far(rows)
+    work.known = shared.trained_so_far(lines)
     assert work.known == {"BallRun/BC": 7} and work.count("BallRun", "BC", None, None) == 7
 
 

@@ -6,14 +6,13 @@ import runpy
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from safeplan.evaluation import feasible_set as fs
 from safeplan.evaluation.point_robot import RADIUS, violation
-from safeplan.feasibility import Fisor, FisorConfig
+from safeplan.feasibility import Fisor, FisorConfig, FisorPolicy
 from safeplan.training import FisorLearner, save_model
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -73,7 +72,7 @@ def braking(monkeypatch):
     """A truth that costs no roll-outs, and a critic that nearly knows it."""
     monkeypatch.setattr(fs, "infeasible", lambda x: violation(x) + 0.1 * x[2] ** 2 > 0)
     monkeypatch.setattr(script, "falsify", lambda x, tries, rng: 0)
-    monkeypatch.setattr(script, "load", lambda path: SimpleNamespace(v_h=wavy))
+    monkeypatch.setattr(FisorPolicy, "v_h", lambda self, obs: wavy(obs))
 
 
 def test_all_goals_are_met_by_a_good_critic_once_calibrated(run, braking, capsys):

@@ -50,6 +50,7 @@ def run(cfg: Config, out: Path) -> str:
         "source_sha256": source.digest,
         "mapping": json.dumps(made.names),
         "notes": json.dumps(made.notes),
+        "warnings": json.dumps(made.warnings),
     }
     log = replace(made.log, attrs=attrs)
     if Path(cfg.out).exists():
@@ -58,7 +59,7 @@ def run(cfg: Config, out: Path) -> str:
     if made.left_out:
         print(f"{'left out':<18} {', '.join(made.left_out)}")
     print(bullets("What was done:", made.notes))
-    said = report(log, cfg.out, out, attrs)
+    said = report(log, cfg.out, out, attrs, more=made.warnings)
     write_log(cfg.out, log)
     print(said)
     return f"results: {cfg.out}, {shown(out)}/ (log.png, stats.json)"

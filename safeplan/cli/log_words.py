@@ -53,15 +53,18 @@ def bullets(heading: str, texts: Sequence[str]) -> str:
     return "\n".join([f"\n{heading}", *(f"  - {t}" for t in texts)]) if texts else ""
 
 
-def report(log: Log, name: str, out: Path, facts: dict[str, Any], ignored: Sequence[str] = ()) -> str:
+def report(
+    log: Log, name: str, out: Path, facts: dict[str, Any], ignored: Sequence[str] = (), more: Sequence[str] = ()
+) -> str:
     """Print the page and the warnings, write stats.json and log.png into `out`; the last sentence.
 
     Args:
         ignored: keys of the file that the log has no room for.
+        more: warnings of what made the log.
     """
     from safeplan.evaluation.log_plot import log_figure
 
-    stats, warnings = describe(log), warned(log.columns, ignored)
+    stats, warnings = describe(log), [*more, *warned(log.columns, ignored)]
     record = {**facts, "errors": [], "warnings": warnings, **stats, "sha256_of_columns": log.digest()}
     write(out / "stats.json", record)
     log_figure(log, out / "log.png", f"{Path(name).name}: {count(stats['episodes'], 'episode')}")

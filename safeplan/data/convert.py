@@ -22,11 +22,12 @@ EXACT = 2.0**53  # from here on floats skip whole numbers
 
 @dataclass(frozen=True)
 class Converted:
-    """A log, the names that its columns had, what was done to the rows, and what was left out."""
+    """A log, the names that its columns had, what was done to the rows, what was lost by it, and what was left out."""
 
     log: Log
     names: Mapping[str, list[str]]
     notes: tuple[str, ...]
+    warnings: tuple[str, ...]
     left_out: tuple[str, ...]
 
 
@@ -37,7 +38,7 @@ def convert(source: Foreign, cfg: DataImportConfig) -> Converted:
         DataError: columns that cannot be told, or any fault that `read_log` would find; all of a stage at once.
         ConfigError: action bounds that do not fit the actions.
     """
-    what, notes = f"import {source.name}", []
+    what, notes, warnings = f"import {source.name}", [], []
     picked, found = pick(source.arrays, cfg.columns)
     found = [f"{f}; left out: {', '.join(source.left_out)}" if source.left_out else f for f in found]
     found += usual_text(source.left_out, picked)
@@ -62,12 +63,12 @@ def convert(source: Foreign, cfg: DataImportConfig) -> Converted:
     refuse(what, [*bad_values(more), *far, *misordered(columns | more)])
     columns |= more
     if "next_observations" not in columns:
-        columns = with_next_observations(what, columns, notes)
+        columns = with_next_observations(what, columns, notes, warnings)
     renumber(columns)
-    notes += [f"WARNING: {text}" for text in coarse(columns)]
+    warnings += coarse(columns)
     columns = {k: cast(k, v) for k, v in columns.items()}
     log = Log(*(columns.pop(k) for k in KEYS), extra=columns)
-    return Converted(log, picked.names, tuple(notes), gone)
+    return Converted(log, picked.names, tuple(notes), tuple(warnings), gone)
 
 
 def numbered_by_lengths(picked: Picked, lengths: Array) -> list[str]:
@@ -154,7 +155,7 @@ def add_ends(what: str, columns: Columns, picked: Picked, notes: list[str]) -> N
     columns |= {"terminals": terminal, "timeouts": timeout | new}
 
 
-def with_next_observations(what: str, columns: Columns, notes: list[str]) -> Columns:
+def with_next_observations(what: str, columns: Columns, notes: list[str], warnings: list[str]) -> Columns:
     """Next observations from the following row. After the last row of an episode nothing is known: a terminal row
     keeps its own observation, as no value is read there; another one is dropped, and the row before it ends instead.
     """
@@ -182,7 +183,7 @@ def with_next_observations(what: str, columns: Columns, notes: list[str]) -> Col
         cure = "mark them terminal if the episodes ended there, or give columns.next_observations"
         if not (columns["costs"][~lost] > 0).any():
             refuse(what, [f"all {int(lost.sum())} rows that cost something are last rows, which are dropped: {cure}"])
-        notes.append(f"WARNING: {int(lost.sum())} of the dropped rows cost something, which is lost: {cure}")
+        warnings.append(f"{int(lost.sum())} of the dropped rows cost something, which is lost: {cure}")
     timeouts = columns["timeouts"].copy()
     timeouts[drop[:, 1] - 2] = True
     keep = np.ones(len(seen), bool)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from safeplan.diffusion.paths import FISOR_SCHEDULES
 from safeplan.errors import ConfigError
 from safeplan.feasibility.select import PICKS
 from safeplan.schema import in_range
@@ -89,7 +90,7 @@ class FisorConfig:
 
     def __post_init__(self) -> None:
         words = {"pick": PICKS, "violation": VIOLATIONS, "precision": PRECISIONS, "graph": GRAPHS}
-        words |= {"feasibility_loss": FEASIBILITY_LOSSES, "reward_rows": REWARD_ROWS}
+        words |= {"feasibility_loss": FEASIBILITY_LOSSES, "reward_rows": REWARD_ROWS, "schedule": FISOR_SCHEDULES}
         for name, known in words.items():
             if getattr(self, name) not in known:
                 raise ConfigError(f"fisor.{name} is {getattr(self, name)!r}, expected one of {', '.join(known)}")

@@ -126,6 +126,16 @@ def test_import_tells_what_it_does_and_writes_the_log(capsys, elsewhere):
     assert not read_log("logs/drive.hdf5").costs.any()
 
 
+def test_what_an_import_loses_counts_among_the_warnings(capsys, elsewhere):
+    write_csv(elsewhere / "drive.csv", table(sample()))  # its last row costs something, and times out
+    main(["data", "import", "drive.csv", "out=drive.hdf5"])
+    out = capsys.readouterr().out
+    assert "Warnings:\n  - 1 of the dropped rows cost something, which is lost" in out
+    assert "no errors, 1 warning." in out
+    assert "dropped rows cost" in str(read_log("drive.hdf5").attrs["warnings"])
+    assert len(json.loads((elsewhere / "runs" / "import_drive" / "stats.json").read_text())["warnings"]) == 1
+
+
 def test_nothing_is_written_of_a_bad_source(capsys, elsewhere):
     columns = {k: v.astype(float) for k, v in with_next(sample()).items()}
     columns["cost"][2] = -1.0

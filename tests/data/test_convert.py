@@ -223,9 +223,9 @@ def test_costs_do_not_go_unsaid_with_the_rows_that_are_dropped(tmp_path, log):
     columns[cost][timed[0] - 1] = 1
     made = load(write_csv(tmp_path / "b.csv", columns))
     assert made.log.costs.sum() == 1
-    assert any(n.startswith("WARNING: 2 of the dropped rows cost something, which is lost") for n in made.notes)
+    assert [w[:57] for w in made.warnings] == ["2 of the dropped rows cost something, which is lost: mark"]
     columns[cost][timed[:2]] = 0
-    assert not any("WARNING" in n for n in load(write_csv(tmp_path / "c.csv", columns)).notes)
+    assert not load(write_csv(tmp_path / "c.csv", columns)).warnings
 
 
 def test_lengths_that_do_not_fit(tmp_path, log):
@@ -248,11 +248,11 @@ def test_large_numbers_survive_float32(tmp_path, log):
 
 def test_digits_that_float32_rounds_away_are_told(tmp_path, log):
     columns = with_next(log)
-    assert not any("float32" in n for n in load(write_csv(tmp_path / "a.csv", columns)).notes)
+    assert not load(write_csv(tmp_path / "a.csv", columns)).warnings
     for name in [k for k in columns if "obs" in k]:
         columns[name] = np.asarray(columns[name], float) + 5e6
-    notes = load(write_csv(tmp_path / "b.csv", columns)).notes
-    assert sum("WARNING: key 'observations' loses digits in float32" in n for n in notes) == 1
+    warnings = load(write_csv(tmp_path / "b.csv", columns)).warnings
+    assert sum("key 'observations' loses digits in float32" in w for w in warnings) == 1
 
 
 def test_files_that_are_not_what_they_say(tmp_path, log):

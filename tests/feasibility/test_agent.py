@@ -323,8 +323,9 @@ def test_settings_are_checked(change, text):
         ("actor_blocks", 0, "at least 1"),
         ("candidates", 2.5, "whole number"),
         ("actor_decay_steps", -1, "at least 0"),
+        ("schedule", "sine", "one of vp, cosine, linear"),
     ],
 )
 def test_settings_out_of_range_are_named(name, value, expected):
-    with pytest.raises(ConfigError, match=rf"fisor\.{name} is {value}, expected .*{expected}"):
+    with pytest.raises(ConfigError, match=rf"fisor\.{name} is {value!r}, expected .*{expected}"):
         replace(SMALL, **{name: value})

@@ -79,7 +79,7 @@ def written(work: Bench, name: str, header: dict[str, Any], rows: list[Any], out
         curves_figure(summary, out / f"{name}_curves.png")
         pictures.append(f"{name}_curves.png")
     summary |= {"pictures": pictures, "rivals": [n for n, m in METHODS.items() if m.rival]}
-    gates = verdicts(out / "rival_gates.json", plan) if name == "dsrl_bullet" else {}
+    gates = verdicts(out / f"rival_gates_{name.removeprefix('dsrl_')}.json", plan)
     summary["failed_gates"] = [n for n, passed in gates.items() if passed is False]
     rivals = [n for n in plan if METHODS[n.partition("/")[2]].rival]
     summary["untried_gates"] = [n for n in rivals if gates.get(n) is None]

@@ -333,7 +333,8 @@ FORMATS = {
     "image_table_fashion": image_effects,
     "image_table_mnist": images,
     "point_robot_iou": unsafe_set,
-    "rival_gates": gates,
+    "rival_gates_bullet": gates,
+    "rival_gates_safety": gates,
 }
 SHORT = {
     "density_table": densities_short,

@@ -1,14 +1,16 @@
 """Have the rivals of dsrl_table.py learned what their kind can? Each is flown without a limit; resumable.
 
     python scripts/dsrl_table.py --suite bullet              trains the clones, and those that take any limit
-    python scripts/rival_gates.py                            trains the others once more, without a limit: half an hour
+    python scripts/rival_gates.py --suite bullet             trains the others once more, without a limit: half an hour
     python scripts/rival_gates.py --tasks BallCircle --methods 'BC;CPQ'
     python scripts/rival_gates.py --summary                  no job: the table of the rows that are there
+    python scripts/rival_gates.py --suite safety             the same for that suite
 
 BC must come within a tenth of the log's spread of returns of the mean of the log, BC-Safe of that of the episodes that
 it was shown; any other rival must reach nine tenths of the way from the log's worst return to the mean of its best
 tenth. Updates, seeds and log are those of the table: what fails here is weak on this log within its CPU time, which
-the comparison should be read with. Writes rival_gates.study.jsonl (a line per job) and rival_gates.json to results/.
+the comparison should be read with. Writes rival_gates_SUITE.study.jsonl (a line per job) and rival_gates_SUITE.json
+to results/.
 """
 
 import argparse
@@ -30,7 +32,6 @@ from dsrl_bench import Bench
 from dsrl_methods import METHODS, SUITES, how, planned
 from dsrl_rows import count, kept, some, trained_so_far
 
-SUITE = "bullet"
 KINDS = {"gate": dict, "updates": int, "log": str, "how": dict}  # what a row must hold
 ROWS = {"updates": int, "how": dict}  # what a row of the table must hold here
 
@@ -110,6 +111,7 @@ def main(argv: list[str] | None = None) -> int:
     from safeplan.strict_json import write
 
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--suite", choices=sorted(SUITES), default="bullet")
     p.add_argument("--tasks", help="some of them, separated by commas")
     p.add_argument("--methods", help="some of them, separated by semicolons")
     p.add_argument(
@@ -122,7 +124,7 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--out", type=Path, default=Path("results"))
     p.add_argument("--summary", action="store_true", help="run no job")
     a = p.parse_args(argv)
-    suite = SUITES[SUITE]
+    suite = SUITES[a.suite]
     suite = replace(suite, updates=a.updates or suite.updates, episodes=a.episodes or suite.episodes)
     rivals = [n for n, m in METHODS.items() if m.rival and m.trains]
     plan = [n for n in planned(suite, list(suite.tasks), [], None) if n.partition("/")[2] in rivals]
@@ -131,20 +133,20 @@ def main(argv: list[str] | None = None) -> int:
     todo = [(n, a.seed) for n in plan if n.partition("/")[0] in tasks and n.partition("/")[2] in methods]
     if not todo:
         p.error(f"no rival {methods} is planned for {tasks}: choose from {', '.join(plan)}")
-    path = a.out / "rival_gates.study.jsonl"
+    path = a.out / f"rival_gates_{a.suite}.study.jsonl"
     try:
-        table = a.out / f"dsrl_{SUITE}.study.jsonl"
+        table = a.out / f"dsrl_{a.suite}.study.jsonl"
         made, trained = read_study(table, ROWS) if table.is_file() else ({"settings": {}}, [])
         same = made["settings"].get("updates") == suite.updates
-        work = Gates(Bench(suite, a.data, a.runs / SUITE), trained_so_far(trained) if same else {})
-        settings = {"suite": SUITE, "updates": suite.updates, "episodes": suite.episodes}
+        work = Gates(Bench(suite, a.data, a.runs / a.suite), trained_so_far(trained) if same else {})
+        settings = {"suite": a.suite, "updates": suite.updates, "episodes": suite.episodes}
         header, rows = kept(path, KINDS, begun=a.summary)
         if not a.summary:
             tell = lambda text: print(time.strftime("%H:%M:%S"), text, flush=True)  # noqa: E731
             header, rows = share_study(work, todo, path, settings, work.free.claim, kinds=KINDS, tell=tell)
-        with held(a.runs / SUITE / ".gates"):
+        with held(a.runs / a.suite / ".gates"):
             summary = summarise(header, rows, plan)
-            write(a.out / "rival_gates.json", summary)
+            write(a.out / f"rival_gates_{a.suite}.json", summary)
     except SafeplanError as e:
         print(f"error: {e}", file=sys.stderr)
         return 2
@@ -152,7 +154,7 @@ def main(argv: list[str] | None = None) -> int:
         found = {True: "passed", False: "failed", None: "not run"}[row["passed"]]
         reached = "" if row["passed"] is None else f", {row['return']}, needed {row['needed']}"
         print(f"{row['task']}/{row['rival']}: {found}{reached}")
-    print(f"results: {a.out / 'rival_gates.json'}")
+    print(f"results: {a.out / f'rival_gates_{a.suite}.json'}")
     return 0
 
 

@@ -111,7 +111,7 @@ def offline_short(data: dict) -> str:
     )
     if tried:
         note += f" {tried} variants of FISOR that only some tasks have: results/README.md."
-    said = [offline_aims(data["aims"]), *offline_fresh(data), note, f"![{picture}](results/{picture})"]
+    said = [offline_aims(data["aims"], short=True), *offline_fresh(data), note, f"![{picture}](results/{picture})"]
     return "\n\n".join([generic({"rows": rows}), *said])
 
 
@@ -186,8 +186,8 @@ def offline_cell(c: dict) -> str:
     return f"{spread(c['scaled'])}; {spread(c['cost'])}"
 
 
-def offline_aims(aims: list[dict]) -> str:
-    """Which methods reach an aim on all tasks, and who comes next."""
+def offline_aims(aims: list[dict], short: bool = False) -> str:
+    """Which methods reach an aim on all tasks, and, unless `short`, on some."""
     lines = []
     for aim in dict.fromkeys(a["aim"] for a in aims):
         mine = [a for a in aims if a["aim"] == aim]
@@ -203,7 +203,8 @@ def offline_aims(aims: list[dict]) -> str:
             said = "**not reached**"
         on = [f"{a['method']} ({', '.join(t for t, v in a['tasks'].items() if v)})" for a in mine
               if any(a["tasks"].values()) and not a["reached"]]  # fmt: skip
-        lines.append(f"- Aim: {aim}: {said}" + (f"; on some tasks: {'; '.join(on)}." if on else "."))
+        more = f"; on some tasks: {'; '.join(on)}." if on and not short else "."
+        lines.append(f"- Aim: {aim}: {said}{more}")
     if any(a["reached"] and not a["fresh"] for a in aims):
         lines.append(f"\n{CHOSEN}: flown only with seeds that settings were chosen with.")
     return "\n".join(lines)

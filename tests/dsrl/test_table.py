@@ -170,24 +170,29 @@ def test_gates_of_rivals(logs, tmp_path, one_task, capsys, monkeypatch):
     assert gates.main(argv) == 0
     (more,) = set((tmp_path / "runs").rglob("checkpoints")) - made
     assert more.parts[-3:-1] == ("CPQ", "seed_0_without_limit")
-    _, rows = read_study(tmp_path / "rival_gates.study.jsonl", gates.KINDS)
+    _, rows = read_study(tmp_path / "rival_gates_bullet.study.jsonl", gates.KINDS)
     assert [r["planner"] for r in rows] == ["BallRun/BC-Safe", "BallRun/CPQ", "BallRun/CDT"]
     for r in rows:
         low, high = r["gate"]["needed"]
         assert r["gate"]["reached"] == pytest.approx(sum(r["flight"]["returns"]) / 2)
         assert r["gate"]["passed"] == (low <= r["gate"]["reached"] and (high is None or r["gate"]["reached"] <= high))
-    shown = json.loads((tmp_path / "rival_gates.json").read_text())["rows"]
+    shown = json.loads((tmp_path / "rival_gates_bullet.json").read_text())["rows"]
     assert not any("reserve" in s["rival"] for s in shown)
     assert [s["passed"] for s in shown if s["rival"] == "BC"] == [None] and "at least" in shown[-2]["needed"]
-    before = (tmp_path / "rival_gates.study.jsonl").read_bytes()
-    assert gates.main(argv) == 0 and (tmp_path / "rival_gates.study.jsonl").read_bytes() == before
+    for suite in ("bullet", "safety"):  # each has a table of its own, that the study's reads
+        monkeypatch.setitem(table.SUITES, "safety", table.SUITES["bullet"])
+        assert run(logs, tmp_path, ("BC-Safe", "CDT", "CPQ"), "--suite", suite) == 0
+        untried = json.loads((tmp_path / f"dsrl_{suite}.json").read_text())["untried_gates"]
+        assert ("BallRun/CPQ" in untried) is ("BallRun/CDT, reserve" in untried) is (suite == "safety")
+    before = (tmp_path / "rival_gates_bullet.study.jsonl").read_bytes()
+    assert gates.main(argv) == 0 and (tmp_path / "rival_gates_bullet.study.jsonl").read_bytes() == before
     with pytest.raises(SystemExit):
         gates.main(["--methods", "FISOR"])
     assert "unknown rival 'FISOR': choose from BC," in capsys.readouterr().err
     monkeypatch.setitem(methods.METHODS, "CDT", replace(methods.METHODS["CDT"], settings={"batch": 9}))
     assert gates.main(argv) == 2 and gates.main([*argv, "--summary"]) == 2
     assert "made in another way now (1, the first BallRun/CDT, seed 0)" in capsys.readouterr().err
-    assert (tmp_path / "rival_gates.study.jsonl").read_bytes() == before
+    assert (tmp_path / "rival_gates_bullet.study.jsonl").read_bytes() == before
 
 
 def test_refusals(logs, tmp_path, one_task, capsys):

@@ -124,6 +124,13 @@ def test_aims_reached_on_the_seeds_of_the_choice_alone_are_marked():
         assert ("reached by mine*" in said) is marked and ("*: flown only with seeds" in said) is marked
 
 
+def test_an_excerpt_leaves_out_who_reaches_an_aim_on_some_tasks():
+    aims = table({"parity": 20, "mine": 40, "rival": 90})["aims"]
+    aims = [a | {"reached": False, "tasks": {"A": True, "B": False}} for a in aims]
+    assert offline_aims(aims).count("; on some tasks: mine (A).") == 3
+    assert offline_aims(aims, short=True).count("**not reached**.") == 3
+
+
 def test_what_missing_seeds_could_change_stays_open():
     skip = {("A/rival", 1)}
     found = verdicts(table({"parity": 20, "mine": 40, "rival": 30}, skip=skip))

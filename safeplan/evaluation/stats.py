@@ -113,26 +113,29 @@ def mean_of_runs(values: Array, confidence: float = CONFIDENCE, least: float = -
     return Interval(mean, max(mean - half, least), mean + half)
 
 
-def iqm(scores: Array) -> float:
-    """Interquartile mean: the mean of the middle half of all scores [Agarwal2021]; of fewer than four, of all."""
-    return float(stats.trim_mean(np.asarray(scores, float).ravel(), 0.25))
+def iqm(scores: Array, axis: int | None = None) -> Array:
+    """Interquartile mean: the mean of the middle half of the scores along `axis`, None: of all [Agarwal2021].
+
+    Of fewer than four it is the mean.
+    """
+    return stats.trim_mean(np.asarray(scores, float), 0.25, axis=axis)
 
 
 def stratified_bootstrap(
     scores: Array,
-    statistic: Callable[[Array], float] = iqm,
+    statistic: Callable[..., Array] = iqm,
     confidence: float = CONFIDENCE,
     reps: int = 2000,
     seed: int = 0,
 ) -> Interval:
     """Percentile-bootstrap interval of `statistic` of `scores [runs, tasks]`: runs are redrawn within each task
-    [Agarwal2021]."""
+    [Agarwal2021]. `statistic(x, axis=-1)` of `x [reps, runs * tasks]` gives `[reps]`, as `np.mean` does."""
     x = np.asarray(scores, float)
     if x.ndim != 2 or not x.size or not np.isfinite(x).all():
         raise DataError(f"stratified_bootstrap: scores of shape {x.shape} must be [runs, tasks] without NaN")
-    rng, columns = np.random.default_rng(seed), np.arange(x.shape[1])
-    draws = np.array([statistic(x[rng.integers(0, len(x), x.shape), columns]) for _ in range(reps)])
-    return _bounds(float(statistic(x)), draws, confidence)
+    drawn = np.random.default_rng(seed).integers(0, len(x), (reps, *x.shape))
+    draws = statistic(x[drawn, np.arange(x.shape[1])].reshape(reps, -1), axis=-1)
+    return _bounds(float(statistic(x.ravel(), axis=-1)), draws, confidence)
 
 
 def _bounds(estimate: float, draws: Array, confidence: float) -> Interval:

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 
 from safeplan.evaluation import offline_plots
-from safeplan.evaluation.offline_markdown import offline_aims, offline_mark, offline_rivals, offline_same
+from safeplan.evaluation.offline_markdown import (
+    offline_aims,
+    offline_leaders,
+    offline_mark,
+    offline_rivals,
+    offline_same,
+)
 from safeplan.evaluation.offline_plots import curves_figure, tradeoff_figure
 from safeplan.evaluation.offline_table import BEST, CLEAR, SAFE, log_facts, summarise
 
@@ -122,6 +128,20 @@ def test_aims_reached_on_the_seeds_of_the_choice_alone_are_marked():
     for chosen, marked in (((), False), ((0,), False), ((0, 1), True)):
         said = offline_aims(summarise({}, rows, PLAN, LOG, (10.0,), ["mine"], "parity", chosen)["aims"])
         assert ("reached by mine*" in said) is marked and ("*: flown only with seeds" in said) is marked
+
+
+def test_leaders_are_safe_in_every_planned_run_of_all_tasks():
+    head = "Within the limit in every run of all tasks, by interquartile mean of scaled return: "
+    returns = {"parity": 20, "mine": 40, "rival": 90}
+    (said,) = offline_leaders(table(returns))
+    assert said.startswith(head) and [w.split()[0] for w in said[len(head) :].split("; ")] == [
+        "rival",
+        "mine",
+        "parity",
+    ]
+    (said,) = offline_leaders(table(returns, {"rival": 11.0}, skip={("A/parity", 1)}))
+    assert said[len(head) :].startswith("mine 0.4") and ";" not in said
+    assert not offline_leaders(table(returns, dict.fromkeys(returns, 11.0)))
 
 
 def test_an_excerpt_leaves_out_who_reaches_an_aim_on_some_tasks():

@@ -110,7 +110,8 @@ class Suite:
 
     `rows`: methods of the tasks that do not get all. `seeds`: of the main methods, and of the rest. `updates`: of every
     FISOR. `episodes`: flown at each limit. `points`: of learning curves. `sources`: logs that are not made by
-    make_dsrl_like.py, by their name in `safeplan.data.catalog`. `chosen_with`: seeds that settings were chosen with.
+    make_dsrl_like.py, by their name in `safeplan.data.catalog`. `chosen_with`: seeds that settings
+    were chosen with; `also`: further ones of a TASK/METHOD.
     """
 
     tasks: tuple[str, ...]
@@ -122,6 +123,11 @@ class Suite:
     points: int
     sources: Mapping[str, str] = field(default_factory=dict)
     chosen_with: tuple[int, ...] = ()
+    also: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+    def chosen(self, name: str) -> tuple[int, ...]:
+        """Seeds that settings of a TASK/METHOD were chosen with."""
+        return self.chosen_with + self.also.get(name, ())
 
 
 SUITES = {
@@ -134,6 +140,7 @@ SUITES = {
         episodes=20,
         points=4,
         chosen_with=(0, 1, 2),
+        also=dict.fromkeys((f"CarRun/{BUDGET}", f"CarRun/{KEPT}"), (4,)),  # how a budget is shown to the networks
     ),
     "safety": Suite(
         tasks=("HalfCheetahVelocity", "CarGoal1", "PointGoal1"),

@@ -72,36 +72,38 @@ def written(work: Bench, name: str, header: dict[str, Any], rows: list[Any], out
     episodes = {t: totals(work.log(t))[1:] for t in suite.tasks}
     logs = {t: log_facts(r, c, suite.limits, len(work.log(t))) for t, (r, c) in episodes.items()}
     ours = [n for n, m in METHODS.items() if m.kind in ("ours", "limits")]
-    summary = summarise(header, rows, plan, logs, suite.limits, ours, PARITY, suite.chosen_with)
+    chosen = {n: suite.chosen(n) for n in plan}
+    summary = summarise(header, rows, plan, logs, suite.limits, ours, PARITY, chosen)
     tradeoff_figure(summary, episodes, {n: m.kind for n, m in METHODS.items()}, out / f"{name}.png")
     pictures = [f"{name}.png"]
     if summary["curves"]:
         curves_figure(summary, out / f"{name}_curves.png")
         pictures.append(f"{name}_curves.png")
     summary |= {"pictures": pictures, "rivals": [n for n, m in METHODS.items() if m.rival]}
-    gates = verdicts(out / f"rival_gates_{name.removeprefix('dsrl_')}.json", plan)
-    summary["failed_gates"] = [n for n, passed in gates.items() if passed is False]
-    rivals = [n for n in plan if METHODS[n.partition("/")[2]].rival]
-    summary["untried_gates"] = [n for n in rivals if gates.get(n) is None]
+    summary["students"] = {n: m.of for n, m in METHODS.items() if m.act == "one_step"}
+    summary["gates"] = verdicts(out / f"rival_gates_{name.removeprefix('dsrl_')}.json", plan)
     write(out / f"{name}.json", summary)
     return summary
 
 
-def verdicts(path: Path, plan: Iterable[str]) -> dict[str, bool | None]:
-    """TASK/METHOD -> whether the rival learns the log without a limit, as rival_gates.py found; None: not run."""
+def verdicts(path: Path, plan: Iterable[str]) -> dict[str, tuple[int, int]]:
+    """TASK/METHOD of every rival -> seeds with which it learns the log without a limit, of how many that
+    rival_gates.py flew; what acts with another's training has its gate."""
     rows = json.loads(path.read_text())["rows"] if path.is_file() else []
-    found: dict[str, bool | None] = {}
-    for r in rows:  # of several seeds, one that fails counts
-        name = f"{r['task']}/{r['rival']}"
-        found[name] = False if found.get(name) is False else r["passed"]
-    trained = {name: METHODS[method].of or method for name in plan for _, _, method in [name.partition("/")]}
-    return {n: found[of] for n, m in trained.items() if (of := f"{n.partition('/')[0]}/{m}") in found}
+    found = {}
+    for name in plan:
+        task, _, method = name.partition("/")
+        if METHODS[method].rival:
+            trained = (task, METHODS[method].of or method)
+            flown = [r["passed"] for r in rows if (r["task"], r["rival"]) == trained and r["passed"] is not None]
+            found[name] = (sum(flown), len(flown))
+    return found
 
 
 def main(argv: list[str] | None = None, bench: Callable[..., Any] = Bench) -> int:
     from safeplan.build.tasks import device
     from safeplan.errors import SafeplanError
-    from safeplan.evaluation.offline_markdown import offline_aims, offline_sizes
+    from safeplan.evaluation.offline_notes import aims_lines, sizes
     from safeplan.evaluation.shared_study import held, share_study
     from safeplan.feasibility import FisorConfig, official
     from safeplan.feasibility.config import stored
@@ -143,7 +145,7 @@ def main(argv: list[str] | None = None, bench: Callable[..., Any] = Bench) -> in
     except SafeplanError as e:
         print(f"error: {e}", file=sys.stderr)
         return 2
-    print(shown(summary), offline_sizes(summary["settings"]), offline_aims(summary["aims"]), sep="\n\n")
+    print(shown(summary), sizes(summary["settings"]), aims_lines(summary["aims"]), sep="\n\n")
     print(f"results: {a.out / f'{name}.json'}")
     return 0
 

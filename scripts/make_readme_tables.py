@@ -4,9 +4,9 @@ A marker is `<!-- table: NAME -->` ... `<!-- end -->`, or `<!-- table: NAME, sho
 in results/. No file: the table says so. `--check` writes nothing and says whether all of them are true.
 """
 
+import argparse
 import json
 import re
-import sys
 from pathlib import Path
 
 from safeplan.evaluation.offline_markdown import offline, offline_short
@@ -358,14 +358,16 @@ def fill(text: str, results: Path) -> str:
     return MARKER.sub(lambda m: f"{m[1]}{table(m['name'], results, bool(m['short']))}\n{m[4]}", text)
 
 
-def main(argv: list[str], root: Path = ROOT) -> int:
+def main(argv: list[str] | None = None, root: Path = ROOT) -> int:
     """Write, or with --check compare; the exit status."""
-    status = 0
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--check", action="store_true", help="write nothing; exit 1 when a table differs from its results")
+    check, status = p.parse_args(argv).check, 0
     for name in PAGES:
         page = root / name
         text = page.read_text()
         new = fill(text, root / "results")
-        if "--check" not in argv:
+        if not check:
             page.write_text(new)
             print(f"results: {page}")
         elif new != text:
@@ -375,4 +377,4 @@ def main(argv: list[str], root: Path = ROOT) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    raise SystemExit(main())

@@ -1,6 +1,6 @@
 """Have the rivals of dsrl_table.py learned what their kind can? Each is flown without a limit; resumable.
 
-    python scripts/dsrl_table.py --suite bullet              trains the clones, and those that take any limit
+    python scripts/dsrl_table.py --suite bullet              flies the clones, and trains those that take any limit
     python scripts/rival_gates.py --suite bullet             trains the others once more, without a limit: half an hour
     python scripts/rival_gates.py --tasks BallCircle --methods 'BC;CPQ'
     python scripts/rival_gates.py --summary                  no job: the table of the rows that are there
@@ -9,8 +9,9 @@
 BC must come within a tenth of the log's spread of returns of the mean of the log, BC-Safe of that of the episodes that
 it was shown; any other rival must reach nine tenths of the way from the log's worst return to the mean of its best
 tenth. Updates, seeds and log are those of the table: what fails here is weak on this log within its CPU time, which
-the comparison should be read with. Writes rival_gates_SUITE.study.jsonl (a line per job) and rival_gates_SUITE.json
-to results/.
+the comparison should be read with. A clone knows no limit: its flights are those of the table, with all seeds of it;
+of the others one seed is flown unless `--seeds` says more. Writes rival_gates_SUITE.study.jsonl (a line per job) and
+rival_gates_SUITE.json to results/.
 """
 
 import argparse
@@ -30,20 +31,26 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 from dsrl_bench import Bench
 from dsrl_methods import METHODS, SUITES, how, planned
-from dsrl_rows import count, kept, some, trained_so_far
+from dsrl_rows import count, current, kept, some, trained_so_far
 
+CLONES = ("bc", "bc_safe")
 KINDS = {"gate": dict, "updates": int, "log": str, "how": dict}  # what a row must hold
-ROWS = {"updates": int, "how": dict}  # what a row of the table must hold here
+ROWS = {"updates": int, "how": dict, "flights": dict}  # what a row of the table must hold here
 
 
 class Gates:
     """One job: a rival trained and flown without a limit, and what `gate` says.
 
-    `bench`: that of the table. `known`: updates of the table's trainings, which these make too.
+    `bench`: that of the table. `known`: updates of the table's trainings, which these make too. `flown`: its rows.
     """
 
-    def __init__(self, bench: Bench, known: Mapping[str, int] = MappingProxyType({})) -> None:
-        self.bench = bench
+    def __init__(
+        self,
+        bench: Bench,
+        known: Mapping[str, int] = MappingProxyType({}),
+        flown: Mapping[tuple[str, int], dict[str, Any]] = MappingProxyType({}),
+    ) -> None:
+        self.bench, self.flown = bench, flown
         self.free = Free(replace(bench.suite, limits=(math.inf,)), bench.data, bench.runs)
         self.bench.known = self.free.known = known
 
@@ -56,17 +63,22 @@ class Gates:
         rival = METHODS[method].rival
         bench = self.bench if rival == "bc_safe" else self.free
         limit, log = bench.suite.limits[0], bench.log(task)
-        t = bench.trained(task, method, seed)
-        envs = [dsrl.make(TASKS[task].id) for _ in range(bench.suite.episodes)]
-        try:
-            flight = bench.flown(envs, task, t.policy, limit, seed)
-        finally:
-            for env in envs:
-                env.close()
+        row = self.flown.get((planner, seed)) if rival in CLONES else None
+        if row:
+            flight, updates = row["flights"][f"{self.bench.suite.limits[0]:g}"], row["updates"]
+        else:
+            t = bench.trained(task, method, seed)
+            updates = t.updates
+            envs = [dsrl.make(TASKS[task].id) for _ in range(bench.suite.episodes)]
+            try:
+                flight = bench.flown(envs, task, t.policy, limit, seed)
+            finally:
+                for env in envs:
+                    env.close()
         g = gate(rival, log, np.array(flight["returns"]), limit=limit)
         needed = [v if math.isfinite(v) else None for v in g.needed]
         found = {"passed": g.passed, "reached": g.reached, "needed": needed, "reference": g.reference}
-        return {"gate": found, "updates": t.updates, "log": log.digest(), "flight": flight, "how": how(method)}
+        return {"gate": found, "updates": updates, "log": log.digest(), "flight": flight, "how": how(method)}
 
 
 class Free(Bench):
@@ -117,7 +129,7 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument(
         "--updates", type=count, help="of every FISOR of the table, which rivals' follow; default: the suite's"
     )
-    p.add_argument("--seed", type=int, default=0, help="of the training")
+    p.add_argument("--seeds", type=count, help="as many for every rival; default: clones the table's, others one")
     p.add_argument("--episodes", type=count, help="flown; default: the suite's")
     p.add_argument("--data", type=Path, default=Path("runs/data/dsrl_like"))
     p.add_argument("--runs", type=Path, default=Path("runs/dsrl_table"))
@@ -127,25 +139,33 @@ def main(argv: list[str] | None = None) -> int:
     suite = SUITES[a.suite]
     suite = replace(suite, updates=a.updates or suite.updates, episodes=a.episodes or suite.episodes)
     rivals = [n for n, m in METHODS.items() if m.rival and m.trains]
-    plan = [n for n in planned(suite, list(suite.tasks), [], None) if n.partition("/")[2] in rivals]
+    plan = {n: s for n, s in planned(suite, list(suite.tasks), [], None).items() if n.partition("/")[2] in rivals}
+    flown = lambda n: METHODS[n.partition("/")[2]].rival in CLONES  # noqa: E731
     tasks = some(p, "task", a.tasks, ",", suite.tasks) or list(suite.tasks)
     methods = some(p, "rival", a.methods, ";", rivals) or rivals
-    todo = [(n, a.seed) for n in plan if n.partition("/")[0] in tasks and n.partition("/")[2] in methods]
+    seeds = {n: range(a.seeds or (len(s) if flown(n) else 1)) for n, s in plan.items()}
+    names = [n for n in plan if n.partition("/")[0] in tasks and n.partition("/")[2] in methods]
+    todo = [(n, s) for n in names for s in seeds[n]]
     if not todo:
         p.error(f"no rival {methods} is planned for {tasks}: choose from {', '.join(plan)}")
     path = a.out / f"rival_gates_{a.suite}.study.jsonl"
     try:
         table = a.out / f"dsrl_{a.suite}.study.jsonl"
         made, trained = read_study(table, ROWS) if table.is_file() else ({"settings": {}}, [])
-        same = made["settings"].get("updates") == suite.updates
-        work = Gates(Bench(suite, a.data, a.runs / a.suite), trained_so_far(trained) if same else {})
+        bench = Bench(suite, a.data, a.runs / a.suite)
+        logs = {t: bench.log(t).digest() for t in tasks}
+        same = {k: made["settings"].get(k) == getattr(suite, k) for k in ("updates", "episodes")}
+        mine = [r for r in trained if current(r) and (t := r["planner"].partition("/")[0]) in tasks
+                and made["settings"]["logs"][t] == logs[t]]  # fmt: skip
+        done = {(r["planner"], r["seed"]): r for r in mine} if all(same.values()) else {}
+        work = Gates(bench, trained_so_far(trained) if same["updates"] else {}, done)
         settings = {"suite": a.suite, "updates": suite.updates, "episodes": suite.episodes}
         header, rows = kept(path, KINDS, begun=a.summary)
         if not a.summary:
             tell = lambda text: print(time.strftime("%H:%M:%S"), text, flush=True)  # noqa: E731
             header, rows = share_study(work, todo, path, settings, work.free.claim, kinds=KINDS, tell=tell)
         with held(a.runs / a.suite / ".gates"):
-            summary = summarise(header, rows, plan)
+            summary = summarise(header, rows, list(plan))
             write(a.out / f"rival_gates_{a.suite}.json", summary)
     except SafeplanError as e:
         print(f"error: {e}", file=sys.stderr)
@@ -153,7 +173,7 @@ def main(argv: list[str] | None = None) -> int:
     for row in summary["rows"]:
         found = {True: "passed", False: "failed", None: "not run"}[row["passed"]]
         reached = "" if row["passed"] is None else f", {row['return']}, needed {row['needed']}"
-        print(f"{row['task']}/{row['rival']}: {found}{reached}")
+        print(f"{row['task']}/{row['rival']}, seed {row['seed']}: {found}{reached}")
     print(f"results: {a.out / f'rival_gates_{a.suite}.json'}")
     return 0
 

@@ -6,17 +6,15 @@ the least and largest episode return of the log itself; costs are divided by the
 """
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
+from safeplan.evaluation.offline_aims import judge
 from safeplan.evaluation.stats import clopper_pearson, iqm, mean_of_runs, stratified_bootstrap
 from safeplan.evaluation.study import Row, by_planner
 from safeplan.types import Array
-
-SAFE = "cost within the limit on every task and seed"
-BEST = "highest return among the methods that are safe on the task"
-CLEAR = "the same, with the interval of the return above that of parity FISOR"
 
 
 def log_facts(returns: Array, costs: Array, limits: Sequence[float], steps: int) -> dict[str, Any]:
@@ -34,12 +32,12 @@ def summarise(
     limits: Sequence[float],
     ours: Sequence[str],
     parity: str,
-    chosen_with: Sequence[int] = (),
+    chosen_with: Mapping[str, Sequence[int]] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """All that tables and pictures show, as JSON.
 
     Args:
-        chosen_with: seeds that settings were chosen with; means over the other seeds stand apart, as `fresh`.
+        chosen_with: TASK/METHOD -> seeds that settings were chosen with; means over the others apart, as `fresh`.
         planned: TASK/METHOD -> seeds of the whole study, in the order of the table. logs: task -> `log_facts`.
         limits: the first is the one at which methods are compared. ours: methods that the aims are judged for.
         parity: the method that has to be beaten. Those of ours that only some tasks have are `variants`.
@@ -47,7 +45,7 @@ def summarise(
     found = by_planner(rows)
     names = [*planned, *(p for p in found if p not in planned)]
     found = {name: sorted(mine, key=lambda r: r["seed"]) for name, mine in found.items()}
-    cells = [c for name in names if name in found for c in _cells(name, found[name], logs, chosen_with)]
+    cells = [c for name in names if name in found for c in _cells(name, found[name], logs, chosen_with.get(name, ()))]
     for c in cells:
         c["same_as"] = next((n for n in names if n in found and _same(n, c, found)), None)
     main = [c for c in cells if c["limit"] == limits[0]]
@@ -61,7 +59,7 @@ def summarise(
         "common": common,
         "variants": [m for m in ours if 0 < sum(f"{t}/{m}" in planned for t in logs) < len(logs)],
         "overall": [_overall(m, [c for c in main if c["method"] == m], common) for m in dict.fromkeys(_methods(names))],
-        "aims": _aims(main, planned, ours, parity, chosen_with),
+        "aims": judge(main, planned, ours, parity, chosen_with),
         "curves": [c for name in names if name in found for c in _curve(name, found[name], limits[0])],
     }
 
@@ -101,24 +99,25 @@ def _cells(name: str, mine: Sequence[Row], logs: Mapping[str, Any], chosen_with:
                 "return": mean_of_runs(returns)._asdict(),
                 "scaled": mean_of_runs(scaled)._asdict(),
                 "cost": mean_of_runs(costs, least=0.0)._asdict(),
-                "fresh": _fresh(returns[new], costs[new]) if chosen_with and new.any() else None,
+                "fresh": _fresh(np.array(seeds)[new], returns[new], costs[new]) if chosen_with and new.any() else None,
                 "worst_seed": float(costs.max()),
                 "violations": clopper_pearson(sum(over), len(over))._asdict(),
                 "by_seed": {"seed": seeds, "return": returns.tolist(),
                             "scaled": scaled.tolist(), "cost": costs.tolist()},
-                "updates": round(float(np.mean([r["updates"] for r in mine]))),
+                "updates_range": [min(r["updates"] for r in mine), max(r["updates"] for r in mine)],
                 "cpu_seconds": float(np.mean(spent)) if spent else None,
             }
         )  # fmt: skip
     return out
 
 
-def _fresh(returns: Array, costs: Array) -> dict[str, Any]:
-    return {"seeds": len(returns), "return": float(returns.mean()), "cost": float(costs.mean())}
+def _fresh(seeds: Array, returns: Array, costs: Array) -> dict[str, Any]:
+    return {"seeds": seeds.tolist(), "return": float(returns.mean()), "cost": float(costs.mean())}
 
 
 def _overall(method: str, mine: Sequence[Mapping[str, Any]], common: Sequence[str]) -> dict[str, Any]:
-    """Interquartile means over tasks and the seeds that all have; in how many runs the mean cost is within the limit.
+    """Interquartile means over tasks and the seeds that all have; in how many runs the mean cost is within the limit,
+    and what share of their episodes costs more.
 
     `scaled_iqm` is over all tasks of the method; `common` over the tasks that all methods are planned for.
     """
@@ -129,6 +128,9 @@ def _overall(method: str, mine: Sequence[Mapping[str, Any]], common: Sequence[st
         "tasks": [c["task"] for c in mine],
         "scaled_iqm": _iqm(mine, "scaled"),
         "common": {k: _iqm(both, k) for k in ("scaled", "cost")} if whole else None,
+        "seeds": len(_shared(mine)),
+        "episodes_above": sum(c["violations"]["estimate"] * c["seeds"] for c in mine)
+        / max(1, sum(c["seeds"] for c in mine)),
         "safe_runs": sum(v <= 1 for c in mine for v in c["by_seed"]["cost"]),
         "runs": sum(c["seeds"] for c in mine),
     }
@@ -136,70 +138,15 @@ def _overall(method: str, mine: Sequence[Mapping[str, Any]], common: Sequence[st
 
 def _iqm(mine: Sequence[Mapping[str, Any]], key: str) -> dict[str, float] | None:
     """Over cells and the seeds that all of them have; None without any."""
-    shared = set.intersection(*(set(c["by_seed"]["seed"]) for c in mine)) if mine else set()
+    shared = _shared(mine)
     by = [dict(zip(c["by_seed"]["seed"], c["by_seed"][key], strict=True)) for c in mine]
     values = np.array([[one[s] for one in by] for s in sorted(shared)])
     return stratified_bootstrap(values, statistic=iqm)._asdict() if shared else None
 
 
-def _aims(
-    main: Sequence[Mapping[str, Any]],
-    planned: Mapping[str, Sequence[int]],
-    ours: Sequence[str],
-    parity: str,
-    chosen_with: Sequence[int],
-) -> list[dict[str, Any]]:
-    """Each aim judged per own method and task: True, False, or None while seeds are missing that could change it.
-
-    `fresh`: whether the method was flown with any seed that settings were not chosen with.
-    """
-    at = {(c["task"], c["method"]): c for c in main}
-    tasks = list(dict.fromkeys(name.partition("/")[0] for name in planned))
-
-    def complete(task: str, method: str) -> bool:
-        c = at.get((task, method))
-        return c is not None and c["seeds"] >= len(planned.get(f"{task}/{method}", ()))
-
-    def safe(task: str, method: str) -> bool | None:
-        c = at.get((task, method))
-        if c is None or (c["worst_seed"] <= 1 and not complete(task, method)):
-            return None
-        return c["worst_seed"] <= 1
-
-    def ahead(task: str, other: str, method: str) -> bool:
-        """On the seeds that both have: the rest would set lucky seeds of one against all of the other."""
-        cells = [at[task, m]["by_seed"] for m in (other, method)]
-        a, b = (dict(zip(c["seed"], c["scaled"], strict=True)) for c in cells)
-        return float(np.mean([a[s] - b[s] for s in a.keys() & b.keys()] or [0.0])) > 0.0
-
-    def best(task: str, method: str) -> bool | None:
-        others = [m for name in planned for t, _, m in [name.partition("/")] if t == task and m != method]
-        if safe(task, method) is False:
-            return False
-        if not complete(task, method):
-            return None
-        if any(ahead(task, m, method) for m in others if complete(task, m) and safe(task, m)):
-            return False
-        return True if all(complete(task, m) or safe(task, m) is False for m in others) else None
-
-    def clear(task: str, method: str) -> bool | None:
-        if safe(task, method) is False:
-            return False
-        if not (complete(task, method) and complete(task, parity)):
-            return None
-        return at[task, method]["scaled"]["low"] > at[task, parity]["scaled"]["high"]
-
-    out = []
-    for aim, holds in ((SAFE, safe), (BEST, best), (CLEAR, clear)):
-        for method in ours:
-            verdicts = {t: holds(t, method) for t in tasks if f"{t}/{method}" in planned}
-            reached = False if False in verdicts.values() else None if None in verdicts.values() else True
-            whole = len(verdicts) == len(tasks)  # a method that some tasks are not planned for reaches no aim on all
-            seen = {s for t in verdicts if (t, method) in at for s in at[t, method]["by_seed"]["seed"]}
-            fresh = not chosen_with or not seen <= set(chosen_with)
-            verdict = {"aim": aim, "method": method, "reached": reached if whole else False, "fresh": fresh}
-            out.append(verdict | {"tasks": verdicts})
-    return out
+def _shared(mine: Sequence[Mapping[str, Any]]) -> set[int]:
+    """Seeds that all cells have."""
+    return set.intersection(*(set(c["by_seed"]["seed"]) for c in mine)) if mine else set()
 
 
 def _curve(name: str, mine: Sequence[Row], limit: float) -> list[dict[str, Any]]:

@@ -165,13 +165,17 @@ def test_gates_of_rivals(logs, tmp_path, one_task, capsys, monkeypatch):
         monkeypatch.setitem(sys.modules, name, module)  # other tests load these scripts too
     gates = script("rival_gates")
     argv = ["--methods", "BC-Safe;CDT;CPQ", "--updates", "3", "--episodes", "2", "--data", str(logs)]
+    flown = {r["seed"]: r["flights"]["10"] for r in read_study(tmp_path / "dsrl_bullet.study.jsonl", table.KINDS)[1]
+             if r["planner"] == "BallRun/BC-Safe"}  # fmt: skip
     argv += ["--runs", str(tmp_path / "runs"), "--out", str(tmp_path)]
     made = set((tmp_path / "runs").rglob("checkpoints"))
     assert gates.main(argv) == 0
-    (more,) = set((tmp_path / "runs").rglob("checkpoints")) - made
-    assert more.parts[-3:-1] == ("CPQ", "seed_0_without_limit")
+    more = {p.parts[-3:-1] for p in set((tmp_path / "runs").rglob("checkpoints")) - made}
+    assert more == {("CPQ", "seed_0_without_limit"), ("BC-Safe", "seed_2")}  # the table has two seeds
     _, rows = read_study(tmp_path / "rival_gates_bullet.study.jsonl", gates.KINDS)
-    assert [r["planner"] for r in rows] == ["BallRun/BC-Safe", "BallRun/CPQ", "BallRun/CDT"]
+    made = [("BC-Safe", 0), ("BC-Safe", 1), ("BC-Safe", 2), ("CPQ", 0), ("CDT", 0)]
+    assert [(r["planner"], r["seed"]) for r in rows] == [(f"BallRun/{m}", s) for m, s in made]
+    assert [r["flight"] for r in rows[:2]] == [flown[0], flown[1]]
     for r in rows:
         low, high = r["gate"]["needed"]
         assert r["gate"]["reached"] == pytest.approx(sum(r["flight"]["returns"]) / 2)
@@ -182,8 +186,9 @@ def test_gates_of_rivals(logs, tmp_path, one_task, capsys, monkeypatch):
     for suite in ("bullet", "safety"):  # each has a table of its own, that the study's reads
         monkeypatch.setitem(table.SUITES, "safety", table.SUITES["bullet"])
         assert run(logs, tmp_path, ("BC-Safe", "CDT", "CPQ"), "--suite", suite) == 0
-        untried = json.loads((tmp_path / f"dsrl_{suite}.json").read_text())["untried_gates"]
-        assert ("BallRun/CPQ" in untried) is ("BallRun/CDT, reserve" in untried) is (suite == "safety")
+        known = json.loads((tmp_path / f"dsrl_{suite}.json").read_text())["gates"]
+        seeds = [known[f"BallRun/{m}"][1] for m in ("BC-Safe", "CPQ", "CDT, reserve", "BC")]
+        assert seeds == ([3, 1, 1, 0] if suite == "bullet" else [0, 0, 0, 0])
     before = (tmp_path / "rival_gates_bullet.study.jsonl").read_bytes()
     assert gates.main(argv) == 0 and (tmp_path / "rival_gates_bullet.study.jsonl").read_bytes() == before
     with pytest.raises(SystemExit):
@@ -227,11 +232,11 @@ def test_a_study_that_goes_on_elsewhere_trains_as_long_as_its_rows_say(tmp_path)
     assert work.known == {"BallRun/BC": 7} and work.count("BallRun", "BC", None, None) == 7
 
 
-def test_a_gate_that_fails_with_one_seed_is_failed(tmp_path):
+def test_gates_are_counted_by_seed_and_hold_for_what_acts_with_the_training(tmp_path):
     passed = [("BC", False), ("BC", True), ("CDT", True), ("CPQ", None)]
     rows = [{"task": "BallRun", "rival": m, "passed": p} for m, p in passed]
     (tmp_path / "gates.json").write_text(json.dumps({"rows": rows}))
     plan = [f"BallRun/{m}" for m in ("FISOR", "BC", "CDT", "CDT, reserve", "CPQ")]
-    found = table.verdicts(tmp_path / "gates.json", plan)
-    assert found == {"BallRun/BC": False, "BallRun/CDT": True, "BallRun/CDT, reserve": True, "BallRun/CPQ": None}
-    assert table.verdicts(tmp_path / "none.json", plan) == {}
+    found, counts = table.verdicts(tmp_path / "gates.json", plan), ((1, 2), (1, 1), (1, 1), (0, 0))
+    assert found == {f"BallRun/{m}": n for m, n in zip(("BC", "CDT", "CDT, reserve", "CPQ"), counts, strict=True)}
+    assert set(table.verdicts(tmp_path / "none.json", plan).values()) == {(0, 0)}

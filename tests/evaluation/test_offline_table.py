@@ -3,16 +3,14 @@
 import numpy as np
 import pytest
 
+from safeplan.evaluation import offline_notes as notes
 from safeplan.evaluation import offline_plots
-from safeplan.evaluation.offline_markdown import (
-    offline_aims,
-    offline_leaders,
-    offline_mark,
-    offline_rivals,
-    offline_same,
-)
+from safeplan.evaluation.offline_aims import BEST, CLEAR, SAFE
+from safeplan.evaluation.offline_markdown import offline, offline_short
 from safeplan.evaluation.offline_plots import curves_figure, tradeoff_figure
-from safeplan.evaluation.offline_table import BEST, CLEAR, SAFE, log_facts, summarise
+from safeplan.evaluation.offline_table import log_facts, summarise
+from safeplan.feasibility import FisorConfig, official
+from safeplan.feasibility.config import stored
 
 LOG = {t: log_facts(np.array([0.0, 60.0, 100.0]), np.array([0.0, 4.0, 50.0]), (10.0, 20.0), 300) for t in ("A", "B")}
 PLAN = {f"{t}/{m}": [0, 1] for t in ("A", "B") for m in ("parity", "mine", "rival")}
@@ -48,14 +46,17 @@ def test_cells_are_means_over_seeds_in_the_units_they_say():
 def test_seeds_count_the_same_in_whatever_order_they_were_done():
     rows = [row(f"A/{m}", s, 10 * s, 1) for m in ("mine", "rival") for s in (2, 0, 1)] + [row("B/mine", 2, 50, 1)]
     plan = {k: v for k, v in PLAN.items() if k != "B/rival"}
-    tables = [summarise({}, r, plan, LOG, (10.0,), ["mine"], "parity", (0, 1)) for r in (rows, rows[::-1])]
+    tables = [
+        summarise({}, r, plan, LOG, (10.0,), ["mine"], "parity", dict.fromkeys(plan, (0, 1)))
+        for r in (rows, rows[::-1])
+    ]
     assert tables[0]["overall"] == tables[1]["overall"]
     mine = next(o for o in tables[0]["overall"] if o["method"] == "mine")
     assert mine["scaled_iqm"]["estimate"] == pytest.approx((0.2 + 0.5) / 2)  # of seed 2, which both tasks have
     assert tables[0]["common"] == ["A"] and mine["common"]["scaled"]["estimate"] == pytest.approx(0.1)
     assert mine["common"]["cost"]["estimate"] == pytest.approx(0.1) and mine["tasks"] == ["A", "B"]
     cell = next(c for c in tables[0]["cells"] if (c["task"], c["method"]) == ("A", "mine"))
-    assert cell["by_seed"]["seed"] == [0, 1, 2] and cell["fresh"] == {"seeds": 1, "return": 20.0, "cost": 0.1}
+    assert cell["by_seed"]["seed"] == [0, 1, 2] and cell["fresh"] == {"seeds": [2], "return": 20.0, "cost": 0.1}
 
 
 def test_a_method_that_flies_as_another_does_is_named():
@@ -63,23 +64,22 @@ def test_a_method_that_flies_as_another_does_is_named():
     same = {c["method"]: c["same_as"] for c in summarise({}, rows, PLAN, LOG, (10.0,), ["mine"], "parity")["cells"]}
     assert same == {"mine": None, "rival": "A/mine", "parity": None}  # the other has a seed more
     cells = [{"method": m, "task": t, "limit": 10.0, "same_as": f"{t}/mine"} for t in "AB" for m in ("rival",)]
-    assert offline_same({"limits": [10.0], "cells": cells}) == " Flight by flight the same: rival acts as mine on A, B."
-    assert offline_same({"limits": [10.0], "cells": []}) == ""
+    assert notes.same({"limits": [10.0], "cells": cells}) == " Flight by flight the same: rival acts as mine on A, B."
+    assert notes.same({"limits": [10.0], "cells": []}) == ""
 
 
 def test_what_rivals_had_and_which_of_them_learned_nothing_is_said():
     rows = [row("A/FISOR", 0, 1, 1), row("A/rival", 0, 1, 1, done=50), row("A/mine", 0, 1, 1, done=25)]
     rows[1]["cpu_seconds"]["train"] = 80.0
     s = summarise({}, rows, {**PLAN, "A/FISOR": [0]}, LOG, (10.0,), ["mine"], "parity")
-    gates = {"failed_gates": [], "untried_gates": []}
-    said = offline_rivals(s | {"rivals": ["rival"]} | gates)
-    assert said.startswith("Rivals have about the CPU time of FISOR's updates: 0.80 to 0.80 of it.")
-    assert "†" not in said and "‡" not in said
-    gates = {"failed_gates": ["A/rival"], "untried_gates": ["B/rival"]}
-    said = offline_rivals(s | {"rivals": []} | gates)
-    assert "†: fails its gate" in said and "‡: its gate on this log was not run" in said
-    marks = [offline_mark(name, gates) for name in ("A/rival", "B/rival", "A/mine")]
-    assert marks == [" †", " ‡", ""]
+    said = notes.spent(s | {"rivals": ["rival"], "students": {}, "gates": {"A/rival": (2, 2)}})
+    assert said.startswith("Rivals have about the CPU time of FISOR's updates: 0.80 to 0.80 of it, means over seeds.")
+    assert "†" not in said and "‡" not in said and "One-step" not in said
+    gates = {"A/rival": (1, 3), "B/rival": (0, 0), "B/other": (3, 3)}
+    said = notes.spent(s | {"rivals": [], "students": {"mine": "FISOR", "rival": "not flown"}, "gates": gates})
+    assert "† k/n: passes its gate" in said and "‡: its gate on this log was not run" in said
+    assert "One-step policies take 2.00 to 2.00 of it, with the FISOR that they copy." in said
+    assert notes.marks({"gates": gates}) == {"A/rival": "† 1/3", "B/rival": "‡", "B/other": ""}
 
 
 def test_ours_that_a_task_does_without_are_variants_and_rivals_are_not():
@@ -126,29 +126,55 @@ def test_the_best_is_found_on_the_seeds_that_both_have():
 def test_aims_reached_on_the_seeds_of_the_choice_alone_are_marked():
     rows = [row(n, s, 40 + s, 1) for n, seeds in PLAN.items() for s in seeds]
     for chosen, marked in (((), False), ((0,), False), ((0, 1), True)):
-        said = offline_aims(summarise({}, rows, PLAN, LOG, (10.0,), ["mine"], "parity", chosen)["aims"])
+        old = dict.fromkeys(PLAN, chosen) if chosen else {}
+        said = "\n".join(notes.judged(summarise({}, rows, PLAN, LOG, (10.0,), ["mine"], "parity", old)))
         assert ("reached by mine*" in said) is marked and ("*: flown only with seeds" in said) is marked
+        assert ("mine* 0.4" in said) is marked and "parity 0.4" in said
+
+
+def test_a_seed_that_chose_one_cell_is_fresh_for_the_others():
+    rows = [row(n, s, 40 + s, 1) for n, seeds in PLAN.items() for s in seeds]
+    old = {name: (0,) for name in PLAN} | {"B/mine": (0, 1), "A/rival": (0, 1)}
+    s = summarise({}, rows, PLAN, LOG, (10.0,), ["mine"], "parity", old)
+    assert [a["fresh"] for a in s["aims"]] == [True, True, True]
+    (said,) = notes.fresh(s)
+    assert "(1), methods that have them on all tasks" in said and said.count("\n- ") == 1 and "\n- parity: A 41" in said
+    plan = PLAN | {"B/mine": [0, 1, 2]}
+    (said,) = notes.fresh(summarise({}, [*rows, row("B/mine", 2, 9, 1)], plan, LOG, (10.0,), ["mine"], "parity", old))
+    assert "\n- mine: A 41; 0.10, B 9; 0.10 (seed 2 alone)" in said
+
+
+def test_pages_say_how_many_episodes_cost_too_much_and_how_far_updates_differ():
+    rows = [row(n, s, 40 + s, 1) for n, seeds in PLAN.items() for s in seeds]
+    rows[0]["flights"]["10"]["costs"] = [1, 11]
+    rows[1]["updates"] = 90
+    sizes = {"updates": 100, "episodes": 2, "fisor": stored(FisorConfig()), "official": stored(official())}
+    s = summarise({"settings": sizes}, rows, PLAN, LOG, (10.0,), ["mine"], "parity")
+    s |= {"pictures": ["a.png"], "rivals": ["rival"], "students": {}, "gates": {"A/rival": (0, 2), "B/rival": (2, 2)}}
+    short, whole = offline_short(s), offline(s)
+    assert "| runs within the limit | episodes above it |" in short and "| 4 of 4 | 12% |" in short
+    assert "| 90 to 100 |" in whole and "† 0/2 |" in short and "| rival † 0/2 |" in whole
 
 
 def test_leaders_are_safe_in_every_planned_run_of_all_tasks():
-    head = "Within the limit in every run of all tasks, by interquartile mean of scaled return: "
+    head = "Of all methods, within the limit in every run of all tasks, by interquartile mean of scaled return: "
     returns = {"parity": 20, "mine": 40, "rival": 90}
-    (said,) = offline_leaders(table(returns))
+    (said,) = notes.leaders(table(returns))
     assert said.startswith(head) and [w.split()[0] for w in said[len(head) :].split("; ")] == [
         "rival",
         "mine",
         "parity",
     ]
-    (said,) = offline_leaders(table(returns, {"rival": 11.0}, skip={("A/parity", 1)}))
-    assert said[len(head) :].startswith("mine 0.4") and ";" not in said
-    assert not offline_leaders(table(returns, dict.fromkeys(returns, 11.0)))
+    (said,) = notes.leaders(table(returns, {"rival": 11.0}, skip={("A/parity", 1)}))
+    assert said[len(head) :].startswith("mine 0.4") and said.endswith("] (2 seeds).") and ";" not in said
+    assert not notes.leaders(table(returns, dict.fromkeys(returns, 11.0)))
 
 
 def test_an_excerpt_leaves_out_who_reaches_an_aim_on_some_tasks():
     aims = table({"parity": 20, "mine": 40, "rival": 90})["aims"]
     aims = [a | {"reached": False, "tasks": {"A": True, "B": False}} for a in aims]
-    assert offline_aims(aims).count("; on some tasks: mine (A).") == 3
-    assert offline_aims(aims, short=True).count("**not reached**.") == 3
+    assert notes.aims_lines(aims).count("; on some tasks: mine (A).") == 3
+    assert notes.aims_lines(aims, short=True).count("**not reached**.") == 3
 
 
 def test_what_missing_seeds_could_change_stays_open():

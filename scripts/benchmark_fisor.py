@@ -271,6 +271,7 @@ def quality(path: Path) -> list[dict[str, Any]]:
     at = {(c["task"], c["method"]): c for c in table["cells"] if c["limit"] == table["limits"][0]}
     pairs = {
         "at": ("FISOR", "FISOR, one step"),
+        "with a margin at": ("FISOR", "FISOR, one step, margin"),
         "with a budget and reserve at": (f"{budget}, reserve", f"{budget}, one step, reserve"),
     }
     judged = [

@@ -252,7 +252,7 @@ def aims(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     cpu = [r for r in rows if r["variant"].startswith("cpu")]
     exact = [r for r in cpu if not any(other in r["variant"] for other in ("bf16", "narrow"))]
     timed = [r for r in rows if "minutes for 1M updates" in r]
-    judge("fp32 update within 1.25x of its products", "over the floor", exact, lambda v: v <= 1.25, "{:.2f}x")
+    judge("fp32 update within 1.25x of its products", "over the floor", exact, lambda v: v <= 1.25, "{:.3f}x")
     judge("one action in at most 4 ms", "action ms", exact, lambda v: v <= 4, "{:.2f} ms")
     wide = [r for r in rows if "narrow" not in r["variant"]]
     judge("one-step policy at least 4x faster", "one step faster", wide, lambda v: v >= 4, "{:.1f}x")

@@ -118,7 +118,8 @@ def iqm(scores: Array, axis: int | None = None) -> Array:
 
     Of fewer than four it is the mean.
     """
-    return stats.trim_mean(np.asarray(scores, float), 0.25, axis=axis)
+    x = np.asarray(scores, float)
+    return stats.trim_mean(x.ravel() if axis is None else x, 0.25, axis=-1 if axis is None else axis)
 
 
 def stratified_bootstrap(

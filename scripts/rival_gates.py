@@ -95,6 +95,21 @@ class Free(Bench):
         return found.with_name(f"{found.name}_without_limit") if limited else found
 
 
+def of_the_table(bench: Bench, path: Path, tasks: list[str]) -> tuple[dict[str, int], dict[tuple[str, int], Any]]:
+    """Updates of the table's trainings, and its rows by job, as far as suite and logs are those of `bench`."""
+    from safeplan.evaluation.study import read_study
+
+    if not path.is_file():
+        return {}, {}
+    header, rows = read_study(path, ROWS)
+    made, suite = header["settings"], bench.suite
+    if made.get("updates") != suite.updates:
+        return {}, {}
+    same = {t for t in tasks if made["episodes"] == suite.episodes and made["logs"][t] == bench.log(t).digest()}
+    flown = {(r["planner"], r["seed"]): r for r in rows if current(r) and r["planner"].partition("/")[0] in same}
+    return trained_so_far(rows), flown
+
+
 def summarise(header: dict[str, Any], rows: list[dict[str, Any]], planned: list[str]) -> dict[str, Any]:
     """Rows of the table, in its order."""
     shown = []
@@ -119,7 +134,6 @@ def summarise(header: dict[str, Any], rows: list[dict[str, Any]], planned: list[
 def main(argv: list[str] | None = None) -> int:
     from safeplan.errors import SafeplanError
     from safeplan.evaluation.shared_study import held, share_study
-    from safeplan.evaluation.study import read_study
     from safeplan.strict_json import write
 
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -150,18 +164,11 @@ def main(argv: list[str] | None = None) -> int:
         p.error(f"no rival {methods} is planned for {tasks}: choose from {', '.join(plan)}")
     path = a.out / f"rival_gates_{a.suite}.study.jsonl"
     try:
-        table = a.out / f"dsrl_{a.suite}.study.jsonl"
-        made, trained = read_study(table, ROWS) if table.is_file() else ({"settings": {}}, [])
-        bench = Bench(suite, a.data, a.runs / a.suite)
-        logs = {t: bench.log(t).digest() for t in tasks}
-        same = {k: made["settings"].get(k) == getattr(suite, k) for k in ("updates", "episodes")}
-        mine = [r for r in trained if current(r) and (t := r["planner"].partition("/")[0]) in tasks
-                and made["settings"]["logs"][t] == logs[t]]  # fmt: skip
-        done = {(r["planner"], r["seed"]): r for r in mine} if all(same.values()) else {}
-        work = Gates(bench, trained_so_far(trained) if same["updates"] else {}, done)
-        settings = {"suite": a.suite, "updates": suite.updates, "episodes": suite.episodes}
         header, rows = kept(path, KINDS, begun=a.summary)
         if not a.summary:
+            bench = Bench(suite, a.data, a.runs / a.suite)
+            work = Gates(bench, *of_the_table(bench, a.out / f"dsrl_{a.suite}.study.jsonl", tasks))
+            settings = {"suite": a.suite, "updates": suite.updates, "episodes": suite.episodes}
             tell = lambda text: print(time.strftime("%H:%M:%S"), text, flush=True)  # noqa: E731
             header, rows = share_study(work, todo, path, settings, work.free.claim, kinds=KINDS, tell=tell)
         with held(a.runs / a.suite / ".gates"):

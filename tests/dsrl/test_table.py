@@ -189,6 +189,7 @@ def test_gates_of_rivals(logs, tmp_path, one_task, capsys, monkeypatch):
         known = json.loads((tmp_path / f"dsrl_{suite}.json").read_text())["gates"]
         seeds = [known[f"BallRun/{m}"][1] for m in ("BC-Safe", "CPQ", "CDT, reserve", "BC")]
         assert seeds == ([3, 1, 1, 0] if suite == "bullet" else [0, 0, 0, 0])
+    assert gates.main([*argv, "--data", str(tmp_path / "no logs"), "--summary"]) == 0
     before = (tmp_path / "rival_gates_bullet.study.jsonl").read_bytes()
     assert gates.main(argv) == 0 and (tmp_path / "rival_gates_bullet.study.jsonl").read_bytes() == before
     with pytest.raises(SystemExit):

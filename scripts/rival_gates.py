@@ -33,7 +33,6 @@ from dsrl_bench import Bench
 from dsrl_methods import METHODS, SUITES, how, planned
 from dsrl_rows import count, current, kept, some, trained_so_far
 
-CLONES = ("bc", "bc_safe")
 KINDS = {"gate": dict, "updates": int, "log": str, "how": dict}  # what a row must hold
 ROWS = {"updates": int, "how": dict, "flights": dict}  # what a row of the table must hold here
 
@@ -55,7 +54,7 @@ class Gates:
         self.bench.known = self.free.known = known
 
     def __call__(self, planner: str, seed: int) -> dict[str, Any]:
-        from safeplan.baselines.offline.gate import gate
+        from safeplan.baselines.offline.gate import CLONES, gate
         from safeplan.data.dsrl import TASKS
         from safeplan_envs import dsrl
 
@@ -105,7 +104,8 @@ def of_the_table(bench: Bench, path: Path, tasks: list[str]) -> tuple[dict[str, 
     made, suite = header["settings"], bench.suite
     if made.get("updates") != suite.updates:
         return {}, {}
-    same = {t for t in tasks if made["episodes"] == suite.episodes and made["logs"][t] == bench.log(t).digest()}
+    logs = made.get("logs", {}) if made.get("episodes") == suite.episodes else {}
+    same = {t for t in tasks if logs.get(t) == bench.log(t).digest()}
     flown = {(r["planner"], r["seed"]): r for r in rows if current(r) and r["planner"].partition("/")[0] in same}
     return trained_so_far(rows), flown
 
@@ -132,6 +132,7 @@ def summarise(header: dict[str, Any], rows: list[dict[str, Any]], planned: list[
 
 
 def main(argv: list[str] | None = None) -> int:
+    from safeplan.baselines.offline.gate import CLONES
     from safeplan.errors import SafeplanError
     from safeplan.evaluation.shared_study import held, share_study
     from safeplan.strict_json import write
@@ -154,12 +155,14 @@ def main(argv: list[str] | None = None) -> int:
     suite = replace(suite, updates=a.updates or suite.updates, episodes=a.episodes or suite.episodes)
     rivals = [n for n, m in METHODS.items() if m.rival and m.trains]
     plan = {n: s for n, s in planned(suite, list(suite.tasks), [], None).items() if n.partition("/")[2] in rivals}
-    flown = lambda n: METHODS[n.partition("/")[2]].rival in CLONES  # noqa: E731
     tasks = some(p, "task", a.tasks, ",", suite.tasks) or list(suite.tasks)
     methods = some(p, "rival", a.methods, ";", rivals) or rivals
-    seeds = {n: range(a.seeds or (len(s) if flown(n) else 1)) for n, s in plan.items()}
-    names = [n for n in plan if n.partition("/")[0] in tasks and n.partition("/")[2] in methods]
-    todo = [(n, s) for n in names for s in seeds[n]]
+    todo = []
+    for name, seeds in plan.items():
+        task, _, method = name.partition("/")
+        usual = len(seeds) if METHODS[method].rival in CLONES else 1
+        if task in tasks and method in methods:
+            todo += [(name, seed) for seed in range(a.seeds or usual)]
     if not todo:
         p.error(f"no rival {methods} is planned for {tasks}: choose from {', '.join(plan)}")
     path = a.out / f"rival_gates_{a.suite}.study.jsonl"

@@ -70,7 +70,7 @@ def fresh(data: dict) -> list[str]:
     limit, found = data["limits"][0], {}
     for c in data["cells"]:
         if c["limit"] == limit and (f := c["fresh"]):
-            seeds = ", ".join(map(str, f["seeds"]))
+            seeds = " and ".join(map(str, f["seeds"]))
             found.setdefault(c["method"], []).append((c["task"], seeds, f"{f['return']:.0f}; {f['cost']:.2f}"))
     found = {m: of for m, of in found.items() if len(of) == len(data["logs"])}
     if not found:
@@ -111,9 +111,10 @@ def spent(data: dict) -> str:
         " Sizes and rates that are not their authors' were chosen by their gates, on one or two tasks, ours by return "
         "and cost; but for TREBI-like they see raw observations."
     )
-    if untried := {m for m in marks(data).values() if m == UNTRIED}:
-        said += f" {untried.pop()}: its gate on this log was not run."
-    if any(m.startswith(FAILED) for m in marks(data).values()):
+    shown = marks(data).values()
+    if UNTRIED in shown:
+        said += f" {UNTRIED}: its gate on this log was not run."
+    if any(m.startswith(FAILED) for m in shown):
         said += (
             f" {FAILED} k/n: passes its gate on this log in this time with k of n seeds (rival_gates); otherwise "
             "its numbers say little about the method."
